@@ -1,0 +1,169 @@
+/* engine.h - the only door to the engine.
+ *
+ * One API for two places: "local:" runs the engine on a thread of this process; "ipc:" (a later transport) talks to a
+ * resident process. Requests and events are plain data, so that the two differ only in how the bytes travel: no
+ * callback, no pointer into the engine and no tensor crosses this header.
+ *
+ * Threads: open, submit, next and close belong to one thread; engine_cancel may be called from any thread.
+ * Jobs of one connection run one after another, except STATUS, MODELS and SHOW, which are answered at once.
+ * Events of one job arrive in order and end with exactly one DONE or FAIL. */
+#ifndef JAEDA_ENGINE_H
+#define JAEDA_ENGINE_H
+#include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { ENGINE_STOPS = 16 }; /* stop strings, and stop ids, of one request at most */
+enum engine_req_kind {
+    ENGINE_REQ_LOAD,     /* -> PROGRESS*, MODELS (one row), DONE */
+    ENGINE_REQ_UNLOAD,   /* -> MODELS (one row: what was given back), DONE */
+    ENGINE_REQ_GENERATE, /* -> PROGRESS*, TEXT*, DONE. A cancelled one ends in DONE with stop CANCELLED */
+    ENGINE_REQ_PROFILE,  /* -> PROGRESS*, PROFILE, DONE */
+    ENGINE_REQ_RESET,    /* forget a session -> DONE */
+    ENGINE_REQ_STATUS,   /* -> MODELS (the loaded ones), SYSTEM, DONE */
+    ENGINE_REQ_MODELS,   /* -> MODELS (every model known or found on this disk), DONE */
+    ENGINE_REQ_SHOW,     /* -> MODELS (one row, from the file alone when it is not loaded), DONE */
+    ENGINE_REQ_KINDS
+};
+
+/* role NULL: raw text, no template; else "system", "user" or "assistant". */
+struct engine_message {
+    const char *role, *text;
+    size_t len;
+};
+/* temperature 0 is greedy. top_k 0, top_p 1, repetition_penalty 1: off. */
+struct engine_sampling {
+    float temperature, top_p, repetition_penalty;
+    int top_k;
+    uint64_t seed;
+};
+/* Borrowed for the call of engine_submit; zero or NULL means the default everywhere. */
+struct engine_req {
+    enum engine_req_kind kind;
+    const char
+        *model; /* LOAD, SHOW: catalogue name, alias or path; others: a loaded model's name, NULL: the last loaded */
+    const char
+        *session; /* GENERATE, RESET: conversation whose KV cache is reused; NULL: none. Dies with the connection */
+    const char *dtype;                    /* LOAD: "auto" (as stored), "fp32", "fp16" */
+    int max_model_len;                    /* LOAD: KV rows to reserve; 0: the model's context, shrunk to what fits */
+    int threads;                          /* LOAD: 0: every processor this process may use */
+    const struct engine_message *message; /* GENERATE, PROFILE: the whole conversation so far, or one raw text */
+    int messages;
+    const char *template_name; /* GENERATE: NULL: the model's own */
+    struct engine_sampling sampling;
+    const char *const *stop; /* GENERATE: strings that end the text; they are not part of it */
+    int stops;
+    const int *stop_id;
+    int stop_ids;
+    int max_new_tokens, min_new_tokens; /* max 0: 128 */
+    bool ignore_eos;
+    int prompt_tokens; /* PROFILE: length of a synthetic prompt when no message is given; 0: 512, cut to the context */
+    int runs;          /* PROFILE: repetitions; 0: 3 */
+};
+
+struct engine_model {
+    char name[64], file[512], arch[24], dtype[16], size_label[32], template_name[24], license[32];
+    bool loaded, on_disk;
+    char get[200]; /* when not on disk: the command that fetches it */
+    int layers, hidden, heads, kv_heads, head_dim, ffn, vocab, context, max_model_len, sessions;
+    uint64_t params, file_bytes;
+    /* Predicted before a byte of weights is read; measured: growth of the process' resident set over the load. */
+    uint64_t weight_bytes, kv_bytes, arena_bytes, kv_bytes_per_token, predicted_bytes, measured_bytes, freed_bytes;
+    double load_s, read_mib_s;
+    bool from_page_cache; /* most of the file was in the page cache before the load */
+    char notice[200];     /* such as "context shrunk from 8192 to 4096 tokens to fit" */
+};
+struct engine_system {
+    char cpu[96], isa[24], gpu[160], backend[16], version[48];
+    int threads, processors;                           /* threads used for compute; processors of the machine */
+    uint64_t memory_total, memory_available, resident; /* bytes; total and available respect the cgroup */
+    double stream_gbs, peak_gflops;                    /* measured on this machine; 0: not measured yet */
+};
+enum engine_stop {
+    ENGINE_STOP_NONE,
+    ENGINE_STOP_EOS,
+    ENGINE_STOP_LENGTH,
+    ENGINE_STOP_CONTEXT,
+    ENGINE_STOP_STRING,
+    ENGINE_STOP_ID,
+    ENGINE_STOP_CANCELLED
+};
+struct engine_done {
+    enum engine_stop stop;
+    char stop_text[64]; /* STRING: which one; EOS, ID: the token's text */
+    int prompt_tokens, cached_tokens, new_tokens, context_used;
+    uint64_t chars, utf8_replacements; /* code points of the text sent */
+    /* ttft: submit to first token, tokenising included. decode_ms: first to last token. tpot = decode_ms / (new_tokens - 1). */
+    double ttft_ms, prefill_ms, decode_ms, tpot_ms, total_ms;
+    bool greedy;
+    struct engine_sampling sampling; /* as used */
+    char model[64], template_name[24];
+};
+enum engine_phase { ENGINE_PREFILL, ENGINE_DECODE };
+struct engine_profile_row { /* one recorded call of the fused program, averaged over the runs */
+    enum engine_phase phase;
+    int layer; /* -1: outside the stack */
+    char op[16], label[72];
+    double calls, ms, bytes, flops; /* per step */
+};
+struct engine_profile {
+    const struct engine_profile_row *row;
+    int rows, runs, warmups, threads;
+    int prompt_tokens, decode_steps, context; /* context: KV length at the middle of the measured decode steps */
+    /* Per step (the whole prefill; one token): mean and standard deviation over runs of the unprofiled wall time, the
+     * mean of the profiled wall time, the sum of spans. */
+    double wall_ms[2], wall_sd_ms[2], profiled_ms[2], spans_ms[2];
+    double stream_gbs, peak_gflops; /* measured in the same job */
+    char dtype[16], isa[24], model[64];
+};
+
+enum engine_event_kind {
+    ENGINE_EV_PROGRESS,
+    ENGINE_EV_TEXT,
+    ENGINE_EV_PROFILE,
+    ENGINE_EV_MODELS,
+    ENGINE_EV_SYSTEM,
+    ENGINE_EV_DONE,
+    ENGINE_EV_FAIL
+};
+struct engine_event {
+    enum engine_event_kind kind;
+    uint64_t job;
+    union {
+        struct {
+            char what[96];      /* "reading weights", "prefill" */
+            double done, total; /* bytes or tokens, as unit says; total 0: unknown */
+            char unit[8];       /* "B", "tok" */
+            double seconds;     /* since this phase began */
+        } progress;
+        struct {
+            const char *utf8; /* whole code points only */
+            size_t len;
+        } text;
+        struct engine_profile profile;
+        struct {
+            const struct engine_model *row;
+            int n;
+        } models;
+        struct engine_system system;
+        struct engine_done done;
+        struct err fail;
+    } u;
+    void *owned; /* what the pointers above point into; freed by engine_event_fini */
+};
+
+struct engine;
+/* uri "local:". On failure *out is NULL and e says why. */
+int engine_open(struct engine **out, const char *uri, struct err *e);
+void engine_close(struct engine *g); /* NULL is fine; cancels, waits, frees */
+/* Copies the request. *job is its number, never 0. */
+int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e);
+int engine_fd(const struct engine *g);                      /* readable when engine_next has something */
+int engine_next(struct engine *g, struct engine_event *ev); /* 1: an event, 0: none now, <0: connection lost */
+void engine_event_fini(struct engine_event *ev);
+void engine_cancel(struct engine *g, uint64_t job); /* any thread, any time; unknown jobs are ignored */
+const char *engine_stop_text(enum engine_stop s);   /* "end of text", "max_new_tokens", ... */
+const char *engine_version(void);
+
+#endif

@@ -1,0 +1,53 @@
+/* engine.c - engine.h over whichever transport the uri names. */
+#include "engine.h"
+#include "base/mem.h"
+#include "link.h"
+#include <string.h>
+
+struct engine {
+    const struct link_ops *ops;
+    void *self;
+};
+static const struct link_ops *const links[] = { &link_local };
+
+int engine_open(struct engine **out, const char *uri, struct err *e) {
+    *out = NULL;
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        if (strncmp(uri, links[i]->scheme, strlen(links[i]->scheme)) != 0) continue;
+        struct engine *g = mem_zero(1, sizeof *g);
+        if (!g) return err_set(e, STATUS_NOMEM, "out of memory for the engine");
+        g->ops = links[i];
+        if (g->ops->open(&g->self, uri, e)) return mem_free(g), e->code;
+        *out = g;
+        return STATUS_OK;
+    }
+    return err_set(e, STATUS_INVALID, "unknown engine '%s'; this version knows \"local:\"", uri);
+}
+void engine_close(struct engine *g) {
+    if (!g) return;
+    g->ops->close(g->self);
+    mem_free(g);
+}
+int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e) {
+    return g->ops->submit(g->self, q, job, e);
+}
+int engine_fd(const struct engine *g) { return g->ops->fd(g->self); }
+int engine_next(struct engine *g, struct engine_event *ev) { return g->ops->next(g->self, ev); }
+void engine_cancel(struct engine *g, uint64_t job) { g->ops->cancel(g->self, job); }
+void engine_event_fini(struct engine_event *ev) {
+    mem_free(ev->owned);
+    ev->owned = NULL;
+}
+const char *engine_stop_text(enum engine_stop s) {
+    static const char *const text[] = {
+        [ENGINE_STOP_NONE] = "",
+        [ENGINE_STOP_EOS] = "end of text",
+        [ENGINE_STOP_LENGTH] = "max_new_tokens",
+        [ENGINE_STOP_CONTEXT] = "context full",
+        [ENGINE_STOP_STRING] = "stop string",
+        [ENGINE_STOP_ID] = "stop id",
+        [ENGINE_STOP_CANCELLED] = "interrupted",
+    };
+    return (size_t)s < sizeof text / sizeof *text ? text[s] : "";
+}
+const char *engine_version(void) { return JAEDA_VERSION; }

@@ -1,0 +1,180 @@
+#include "generate.h"
+#include "base/mem.h"
+#include "text.h"
+#include <stdio.h>
+#include <string.h>
+
+struct run { /* one generation */
+    struct loaded *l;
+    struct job *job;
+    struct sequence *seq;
+    struct text text;
+    struct buf out;
+    struct engine_done done;
+    double first_us, last_us; /* when the first and the last token were known */
+};
+
+/* ---- the prompt ---- */
+static int encode(struct run *r, struct ids *ids, struct err *e) {
+    const struct engine_req *q = &r->job->req;
+    struct rendered text = { 0 };
+    const char *name = q->template_name ? q->template_name : r->l->info.template_name;
+    if (q->messages == 1 && !q->message[0].role) name = "raw";
+    snprintf(r->done.template_name, sizeof r->done.template_name, "%s", name);
+    struct template_message *m = mem_zero((size_t)q->messages, sizeof *m);
+    if (!m) return err_set(e, STATUS_NOMEM, "out of memory for the prompt");
+    for (int i = 0; i < q->messages; i++)
+        m[i] = (struct template_message){ q->message[i].role, q->message[i].text, q->message[i].len };
+    if (!template_render(name, r->l->system.n ? buf_text(&r->l->system) : NULL, m, q->messages, &text, e))
+        template_encode(r->l->tok, &text, ids, e);
+    mem_free(m);
+    rendered_fini(&text);
+    if (!e->code && !ids->n) err_set(e, STATUS_INVALID, "the prompt is empty: there is nothing to continue");
+    const int limit = r->l->info.max_model_len;
+    if (!e->code && ids->n >= (size_t)limit)
+        err_set(e, STATUS_INVALID,
+                "the prompt has %zu tokens, the context holds %d (one is needed for the answer): shorten it%s", ids->n,
+                limit, limit < r->l->info.context ? ", or %load with a larger --max-model-len" : "");
+    return e->code;
+}
+/* How many leading tokens of ids lie in the KV cache already. The last one is always fed: its logits are wanted. */
+static size_t cached(const struct sequence *seq, const struct ids *ids) {
+    size_t n = 0;
+    while (n < seq->tokens.n && n + 1 < ids->n && seq->tokens.v[n] == ids->v[n]) n++;
+    return n;
+}
+int prefill(struct loaded *l, struct job *job, const struct ids *ids, size_t at, int base, struct err *e) {
+    const double t0 = now_us();
+    const size_t from = at;
+    while (at < ids->n) {
+        const size_t n = ids->n - at < CHUNK ? ids->n - at : CHUNK;
+        job_step(job);
+        step_rows(&job->step, ids->v + at, (int)n, (int)at, base, at + n == ids->n);
+        if (job_replay(job, n == 1 ? &l->decode : &l->prefill, NULL, e)) return e->code;
+        at += n;
+        if (ids->n - from > CHUNK)
+            job_progress(job, "prefill", (double)(at - from), (double)(ids->n - from), "tok", (now_us() - t0) * 1e-6);
+    }
+    return STATUS_OK;
+}
+static int feed_prompt(struct run *r, struct err *e) {
+    struct ids ids = { 0 };
+    if (encode(r, &ids, e)) return ids_fini(&ids), e->code;
+    const size_t reuse = r->seq->owner[0] ? cached(r->seq, &ids) : 0;
+    r->done.prompt_tokens = (int)ids.n;
+    r->done.cached_tokens = (int)reuse;
+    r->seq->tokens.n = reuse;
+    const double t0 = now_us();
+    if (!prefill(r->l, r->job, &ids, reuse, r->seq->base, e)) {
+        ids_fini(&r->seq->tokens);
+        r->seq->tokens = ids; /* they are in the cache now */
+        ids = (struct ids){ 0 };
+    }
+    r->done.prefill_ms = (now_us() - t0) * 1e-3;
+    ids_fini(&ids);
+    return e->code;
+}
+
+/* ---- the answer ---- */
+static void show(struct run *r) {
+    if (!r->out.n) return;
+    struct engine_event ev = { .kind = ENGINE_EV_TEXT };
+    ev.u.text.len = r->out.n;
+    ev.u.text.utf8 = ev.owned = mem_copy(r->out.p, r->out.n);
+    if (!ev.owned) ev.u.text.len = 0, r->job->lost = true;
+    job_emit(r->job, &ev);
+}
+static bool contains(const int *v, int n, int id) {
+    for (int i = 0; i < n; i++)
+        if (v[i] == id) return true;
+    return false;
+}
+static enum engine_stop ended(struct run *r, enum engine_stop why, const char *text, size_t n) {
+    snprintf(r->done.stop_text, sizeof r->done.stop_text, "%.*s", (int)n, text);
+    return why;
+}
+/* One token: counted, shown, and a reason to stop or NONE. */
+static enum engine_stop take(struct run *r, int id) {
+    const struct engine_req *q = &r->job->req;
+    size_t n = 0;
+    const char *bytes = tokenizer_bytes(r->l->tok, id, &n);
+    r->last_us = now_us();
+    if (!r->done.new_tokens++) r->first_us = r->last_us;
+    if (contains(q->stop_id, q->stop_ids, id)) return ended(r, ENGINE_STOP_ID, bytes, n);
+    if (!q->ignore_eos && contains(r->l->eos, r->l->eos_n, id)) return ended(r, ENGINE_STOP_EOS, bytes, n);
+    if (bytes && !tokenizer_is_control(r->l->tok, id)) {
+        const bool stop = text_feed(&r->text, bytes, n, &r->out);
+        show(r);
+        const char *which = stop ? q->stop[r->text.matched] : "";
+        if (stop) return ended(r, ENGINE_STOP_STRING, which, strlen(which));
+    }
+    if (r->done.new_tokens >= (q->max_new_tokens ? q->max_new_tokens : 128)) return ENGINE_STOP_LENGTH;
+    return (int)r->seq->tokens.n + 1 >= r->l->info.max_model_len ? ENGINE_STOP_CONTEXT : ENGINE_STOP_NONE;
+}
+/* Until min_new_tokens are there, what would end the text may not be chosen. */
+static void ban(struct run *r) {
+    struct sampling *s = &r->job->step.sampling[0];
+    s->banned = r->done.new_tokens < r->job->req.min_new_tokens ? r->l->eos_n : 0;
+    for (int i = 0; i < s->banned; i++) s->ban[i] = r->l->eos[i];
+}
+static int last_token(const struct step *s) { return s->ring[(s->made - 1) % RING]; }
+static int decode(struct run *r, struct err *e) {
+    for (;;) {
+        const int id = last_token(&r->job->step);
+        r->done.stop = take(r, id);
+        if (r->done.stop) return STATUS_OK;
+        ban(r);
+        if (ids_add(&r->seq->tokens, id)) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
+        if (job_replay(r->job, &r->l->decode, NULL, e)) {
+            r->seq->tokens.n--; /* its keys may be half written */
+            return e->code;
+        }
+    }
+}
+static void account(struct run *r) {
+    struct engine_done *d = &r->done;
+    d->ttft_ms = d->new_tokens ? (r->first_us - r->job->submitted_us) * 1e-3 : 0;
+    d->decode_ms = d->new_tokens ? (r->last_us - r->first_us) * 1e-3 : 0;
+    d->tpot_ms = d->new_tokens > 1 ? d->decode_ms / (d->new_tokens - 1) : 0;
+    d->total_ms = (now_us() - r->job->submitted_us) * 1e-3;
+    d->chars = r->text.chars;
+    d->utf8_replacements = r->text.replaced;
+    d->context_used = (int)r->seq->tokens.n;
+    snprintf(d->model, sizeof d->model, "%s", r->l->info.name);
+}
+static int run(struct run *r, struct err *e) {
+    const struct engine_sampling *s = &r->job->req.sampling;
+    r->done.sampling = *s;
+    if (s->top_p == 0) r->done.sampling.top_p = 1;
+    if (s->repetition_penalty == 0) r->done.sampling.repetition_penalty = 1;
+    r->done.greedy = s->temperature == 0;
+    r->job->step.sampling[0] = (struct sampling){ .temperature = s->temperature,
+                                                  .top_p = r->done.sampling.top_p,
+                                                  .repetition_penalty = r->done.sampling.repetition_penalty,
+                                                  .top_k = s->top_k,
+                                                  .rng = s->seed };
+    ban(r);
+    if (feed_prompt(r, e) || decode(r, e)) {
+        if (e->code != STATUS_CANCELLED) return e->code;
+        r->done.stop = ENGINE_STOP_CANCELLED; /* what was written so far is a result too */
+        *e = (struct err){ 0 };
+    }
+    if (r->done.stop != ENGINE_STOP_STRING) {
+        text_flush(&r->text, &r->out);
+        show(r);
+    }
+    if (r->text.held.failed || r->out.failed) return err_set(e, STATUS_NOMEM, "out of memory for the text");
+    account(r);
+    return STATUS_OK;
+}
+int generate(struct models *m, struct job *job, struct err *e) {
+    struct run r = { .job = job, .l = models_find(m, job->req.model, e) };
+    if (!r.l) return e->code;
+    r.seq = loaded_sequence(r.l, job->req.session);
+    text_init(&r.text, job->req.stop, job->req.stops);
+    buf_init(&r.out, 1 << 20);
+    if (!run(&r, e)) job_done(job, &r.done);
+    text_fini(&r.text);
+    buf_fini(&r.out);
+    return e->code;
+}

@@ -1,0 +1,108 @@
+#include "job.h"
+#include "base/mem.h"
+#include <string.h>
+#include <time.h>
+
+double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+/* Lays copies into one block; with p == NULL it only counts, so that one function describes both passes. */
+struct packer {
+    char *p;
+    size_t n;
+};
+static void *lay(struct packer *k, const void *from, size_t bytes) {
+    const size_t at = (k->n + 15) & ~(size_t)15;
+    k->n = at + bytes;
+    if (!k->p || !from) return NULL;
+    return memcpy(k->p + at, from, bytes);
+}
+static const char *lay_text(struct packer *k, const char *s) { return s ? lay(k, s, strlen(s) + 1) : NULL; }
+static void lay_request(struct packer *k, const struct engine_req *q, struct engine_req *to) {
+    *to = *q;
+    to->model = lay_text(k, q->model);
+    to->session = lay_text(k, q->session);
+    to->dtype = lay_text(k, q->dtype);
+    to->template_name = lay_text(k, q->template_name);
+    struct engine_message *m = lay(k, q->message, sizeof *m * (size_t)q->messages);
+    for (int i = 0; i < q->messages; i++) {
+        const char *role = lay_text(k, q->message[i].role);
+        const char *text = lay(k, q->message[i].text, q->message[i].len);
+        if (m) m[i] = (struct engine_message){ role, text, q->message[i].len };
+    }
+    to->message = m;
+    const char **stop = lay(k, q->stop, sizeof *stop * (size_t)q->stops);
+    for (int i = 0; i < q->stops; i++) {
+        const char *s = lay_text(k, q->stop[i]);
+        if (stop) stop[i] = s;
+    }
+    to->stop = stop;
+    to->stop_id = lay(k, q->stop_id, sizeof *q->stop_id * (size_t)q->stop_ids);
+}
+struct job *job_new(const struct engine_req *q) {
+    struct job *job = mem_zero(1, sizeof *job);
+    struct packer k = { NULL, 0 };
+    struct engine_req unused;
+    if (!job) return NULL;
+    lay_request(&k, q, &unused);
+    job->block = k.p = mem_alloc(k.n + 16);
+    if (!job->block) return job_free(job), NULL;
+    k.n = 0;
+    lay_request(&k, q, &job->req);
+    job->submitted_us = now_us();
+    return job;
+}
+void job_free(struct job *job) {
+    if (!job) return;
+    mem_free(job->block);
+    mem_free(job);
+}
+void job_cancel(struct job *job) {
+    atomic_store(&job->cancel, true);
+    step_cancel(&job->step);
+}
+bool job_cancelled(const struct job *job) { return atomic_load(&job->cancel); }
+
+void job_step(struct job *job) {
+    memset(job->step.n, 0, sizeof job->step.n);
+    job->step.made = 0;
+    __atomic_store_n(&job->step.stop, STOP_NONE, __ATOMIC_RELEASE);
+}
+int job_replay(struct job *job, struct program *p, struct watch *w, struct err *e) {
+    if (job_cancelled(job) || program_replay(p, &job->step, w, e)) {
+        if (!job_cancelled(job)) return e->code;
+        *e = (struct err){ 0 };
+        return err_set(e, STATUS_CANCELLED, "interrupted");
+    }
+    return STATUS_OK;
+}
+void job_progress(struct job *job, const char *what, double done, double total, const char *unit, double seconds) {
+    struct engine_event ev = { .kind = ENGINE_EV_PROGRESS };
+    memccpy(ev.u.progress.what, what, 0, sizeof ev.u.progress.what - 1);
+    memccpy(ev.u.progress.unit, unit, 0, sizeof ev.u.progress.unit - 1);
+    ev.u.progress.done = done;
+    ev.u.progress.total = total;
+    ev.u.progress.seconds = seconds;
+    job_emit(job, &ev);
+}
+void job_models(struct job *job, const struct engine_model *row, int n) {
+    struct engine_event ev = { .kind = ENGINE_EV_MODELS };
+    struct engine_model *copy = mem_zero((size_t)n, sizeof *copy);
+    if (copy) memcpy(copy, row, sizeof *copy * (size_t)n);
+    ev.u.models.row = ev.owned = copy;
+    ev.u.models.n = copy ? n : 0;
+    job_emit(job, &ev);
+}
+void job_done(struct job *job, const struct engine_done *done) {
+    struct engine_event ev = { .kind = ENGINE_EV_DONE };
+    ev.u.done = *done;
+    job_emit(job, &ev);
+}
+void job_fail(struct job *job, const struct err *e) {
+    struct engine_event ev = { .kind = ENGINE_EV_FAIL };
+    ev.u.fail = *e;
+    job_emit(job, &ev);
+}

@@ -1,0 +1,42 @@
+/* job.h - one request on its way through the worker: its copy, its cancel flag, its events. */
+#ifndef JAEDA_RUN_JOB_H
+#define JAEDA_RUN_JOB_H
+#include "compute/program.h"
+#include "engine.h"
+#include <stdatomic.h>
+
+struct worker;
+struct node;
+struct job {
+    uint64_t id;
+    struct engine_req req; /* everything it points to lies in block */
+    void *block;
+    double submitted_us;
+    atomic_bool cancel;
+    struct step step; /* the running step block, so that a cancel reaches the middle of a layer */
+    struct worker *worker;
+    struct node *last; /* the queue's place for DONE or FAIL, reserved at the start: a job always ends */
+    bool lost;         /* an event found no memory */
+    struct job *next;
+};
+/* A copy of q that owns all it points to; NULL: no memory. */
+struct job *job_new(const struct engine_req *q);
+void job_free(struct job *job);
+/* Any thread. The flag first, then the step block: a step that is set up afterwards sees the flag (job_replay). */
+void job_cancel(struct job *job);
+bool job_cancelled(const struct job *job);
+/* An empty step block; the sampling of its picks stays. */
+void job_step(struct job *job);
+/* Runs one step of p with job->step. 0; or a status with e filled (STATUS_CANCELLED: by job_cancel). */
+int job_replay(struct job *job, struct program *p, struct watch *w, struct err *e);
+double now_us(void);
+
+/* Hands an event to the front (worker.c): takes ev->owned (allocated by mem_*) and fills ev->job. Never fails: without
+ * memory for the queue the event is dropped and the job ends as failed. */
+void job_emit(struct job *job, struct engine_event *ev);
+void job_progress(struct job *job, const char *what, double done, double total, const char *unit, double seconds);
+void job_models(struct job *job, const struct engine_model *row, int n); /* copies */
+void job_done(struct job *job, const struct engine_done *done);
+void job_fail(struct job *job, const struct err *e);
+
+#endif

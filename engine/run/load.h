@@ -1,0 +1,58 @@
+/* load.h - a model made resident: sized before a byte of weights is read, read once in file order, packed, linked. */
+#ifndef JAEDA_RUN_LOAD_H
+#define JAEDA_RUN_LOAD_H
+#include "compute/program.h"
+#include "data/catalog.h"
+#include "data/template.h"
+#include "data/tokenizer.h"
+#include "engine.h"
+#include "model/model.h"
+
+enum { SEQUENCES = 1, CHUNK = ROWS_MAX, EOS_MAX = 8 }; /* KV caches of a model; rows of a prefill step */
+
+/* A conversation's place in the KV pool and the tokens whose keys and values lie there. */
+struct sequence {
+    char owner[64]; /* session; "": nobody's */
+    struct ids tokens;
+    int base;      /* first row in the pool */
+    uint64_t used; /* for least-recently-used */
+};
+struct loaded {
+    struct engine_model info;
+    const struct backend_api *api;
+    struct backend *be;
+    struct gguf *gguf;
+    struct tokenizer *tok;
+    struct model_config config;
+    struct model *model;
+    struct program decode, prefill; /* 1 and CHUNK rows over the same weights, arena and KV pool */
+    struct slab *slab;
+    void *arena, *kv;
+    size_t arena_bytes, kv_bytes;
+    struct sequence seq[SEQUENCES];
+    struct buf system; /* the model's own system message; empty: none */
+    int eos[EOS_MAX], eos_n;
+    uint64_t clock;
+    struct loaded *next;
+};
+/* progress returns true to give up (STATUS_CANCELLED). done and total in bytes. */
+struct load_options {
+    const char *name, *dtype; /* dtype NULL or "auto": as stored */
+    int max_model_len;        /* 0: the model's context, shrunk to what fits */
+    bool (*progress)(void *arg, double done, double total);
+    void *arg;
+};
+/* Opens everything but the weights: fills l->info's shape and predictions; refuses what does not fit in memory, naming
+ * what would. l is zeroed first; loaded_close in every case. */
+int loaded_open(struct loaded *l, const struct backend_api *api, struct backend *be, const struct load_options *o,
+                struct err *e);
+/* Reads and packs the weights, takes the memory, links the programs. */
+int loaded_fill(struct loaded *l, const struct load_options *o, struct err *e);
+void loaded_close(struct loaded *l); /* contents only; any state */
+/* What a file says about its model, without opening a device: for SHOW and MODELS. */
+int model_describe(struct engine_model *info, const char *name, struct err *e);
+/* Sets up l->..., shared by the two above. */
+struct sequence *loaded_sequence(struct loaded *l,
+                                 const char *session); /* its own, or the least recently used, emptied */
+
+#endif

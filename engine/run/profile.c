@@ -1,0 +1,160 @@
+#include "profile.h"
+#include "base/mem.h"
+#include "generate.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { RUNS = 3, WARMUPS = 1, PROMPT = 512, STEPS = 32, RUNS_MAX = 100 };
+struct prof {
+    struct loaded *l;
+    struct job *job;
+    struct sequence *seq;
+    struct ids ids;
+    int runs, steps;
+    struct span *span; /* of one watched step */
+    struct engine_profile_row *row;
+    int first[2], rows; /* where a phase's rows begin */
+    struct engine_profile out;
+    double sum[2], sum2[2];
+};
+
+/* A prompt of fixed length whose tokens spread over the vocabulary: Knuth's multiplicative hash of the position. */
+static int synthetic(struct prof *p, int n) {
+    const unsigned vocab = (unsigned)tokenizer_vocab(p->l->tok);
+    for (unsigned i = 0; i < (unsigned)n; i++) {
+        unsigned id = (i + 1) * 2654435761u % vocab;
+        while (tokenizer_is_control(p->l->tok, (int)id)) id = (id + 1) % vocab;
+        if (ids_add(&p->ids, (int)id)) return -1;
+    }
+    return 0;
+}
+static int prompt(struct prof *p, struct err *e) {
+    const struct engine_req *q = &p->job->req;
+    const int limit = p->l->info.max_model_len;
+    p->steps = q->max_new_tokens ? q->max_new_tokens : STEPS;
+    if (q->messages) {
+        if (tokenizer_encode(p->l->tok, q->message[0].text, q->message[0].len, false, &p->ids, e)) return e->code;
+    } else if (synthetic(p, q->prompt_tokens ? q->prompt_tokens : limit > PROMPT + p->steps ? PROMPT : limit / 2))
+        return err_set(e, STATUS_NOMEM, "out of memory for the prompt");
+    if (!p->ids.n) return err_set(e, STATUS_INVALID, "the prompt is empty");
+    if (p->ids.n + (size_t)p->steps > (size_t)limit)
+        return err_set(e, STATUS_INVALID, "%zu prompt tokens and %d new ones: the context holds %d", p->ids.n, p->steps,
+                       limit);
+    return STATUS_OK;
+}
+/* ---- unprofiled: what the user waits for ---- */
+static int wall(struct prof *p, bool counts, struct err *e) {
+    double t[3];
+    p->job->step.sampling[0] = (struct sampling){ 0 };
+    t[0] = now_us();
+    if (prefill(p->l, p->job, &p->ids, 0, p->seq->base, e)) return e->code;
+    t[1] = now_us();
+    for (int i = 0; i < p->steps; i++)
+        if (job_replay(p->job, &p->l->decode, NULL, e)) return e->code;
+    t[2] = now_us();
+    for (int k = 0; k < 2 && counts; k++) {
+        const double ms = (t[k + 1] - t[k]) * 1e-3 / (k == ENGINE_DECODE ? p->steps : 1);
+        p->sum[k] += ms;
+        p->sum2[k] += ms * ms;
+    }
+    return STATUS_OK;
+}
+/* ---- watched: each call between two marks ---- */
+static int watched(struct prof *p, enum engine_phase phase, struct program *prog, double share, struct err *e) {
+    struct watch w = { .span = p->span, .cap = prog->n };
+    const double t0 = now_us();
+    if (job_replay(p->job, prog, &w, e)) return e->code;
+    p->out.profiled_ms[phase] += (now_us() - t0) * 1e-3 * share;
+    for (int i = 0; i < w.n; i++) {
+        struct engine_profile_row *r = &p->row[p->first[phase] + i];
+        r->calls += share;
+        r->ms += w.span[i].us * 1e-3 * share;
+        r->bytes += w.span[i].bytes * share;
+        r->flops += w.span[i].flops * share;
+    }
+    return STATUS_OK;
+}
+static int watched_run(struct prof *p, struct err *e) {
+    const double once = 1.0 / p->runs;
+    for (size_t at = 0; at < p->ids.n; at += CHUNK) {
+        const size_t n = p->ids.n - at < CHUNK ? p->ids.n - at : CHUNK;
+        job_step(p->job);
+        step_rows(&p->job->step, p->ids.v + at, (int)n, (int)at, p->seq->base, at + n == p->ids.n);
+        if (watched(p, ENGINE_PREFILL, &p->l->prefill, once, e)) return e->code;
+    }
+    for (int i = 0; i < p->steps; i++)
+        if (watched(p, ENGINE_DECODE, &p->l->decode, once / p->steps, e)) return e->code;
+    return STATUS_OK;
+}
+static void name_rows(struct prof *p, enum engine_phase phase, const struct program *prog) {
+    p->first[phase] = p->rows;
+    for (int i = 0; i < prog->n; i++) {
+        struct engine_profile_row *r = &p->row[p->rows++];
+        r->phase = phase;
+        r->layer = prog->call[i].layer;
+        snprintf(r->label, sizeof r->label, "%s", prog->call[i].label);
+        snprintf(r->op, sizeof r->op, "%s", op_name(prog->call[i].op));
+    }
+}
+static int measure(struct prof *p, struct err *e) {
+    for (int i = 0; i < WARMUPS + p->runs; i++) {
+        job_progress(p->job, i < WARMUPS ? "warming up" : "measuring", i, WARMUPS + 2 * p->runs, "run", 0);
+        if (wall(p, i >= WARMUPS, e)) return e->code;
+    }
+    for (int i = 0; i < p->runs; i++) {
+        job_progress(p->job, "profiling", WARMUPS + p->runs + i, WARMUPS + 2 * p->runs, "run", 0);
+        if (watched_run(p, e)) return e->code;
+    }
+    return STATUS_OK;
+}
+static void finish(struct prof *p, const struct models *m) {
+    struct engine_profile *o = &p->out;
+    for (int k = 0; k < 2; k++) {
+        const double mean = p->sum[k] / p->runs, var = p->sum2[k] / p->runs - mean * mean;
+        o->wall_ms[k] = mean;
+        o->wall_sd_ms[k] = p->runs > 1 && var > 0 ? sqrt(var * p->runs / (p->runs - 1)) : 0;
+    }
+    for (int i = 0; i < p->rows; i++) o->spans_ms[p->row[i].phase] += p->row[i].ms;
+    o->row = p->row;
+    o->rows = p->rows;
+    o->runs = p->runs;
+    o->warmups = WARMUPS;
+    o->threads = p->l->api->threads(p->l->be);
+    o->prompt_tokens = (int)p->ids.n;
+    o->decode_steps = p->steps;
+    o->context = (int)p->ids.n + p->steps / 2;
+    o->stream_gbs = m->stream_gbs;
+    o->peak_gflops = m->peak_gflops;
+    snprintf(o->dtype, sizeof o->dtype, "%s", p->l->info.dtype);
+    snprintf(o->isa, sizeof o->isa, "%s", p->l->api->isa(p->l->be));
+    snprintf(o->model, sizeof o->model, "%s", p->l->info.name);
+    struct engine_event ev = { .kind = ENGINE_EV_PROFILE, .owned = p->row };
+    ev.u.profile = *o;
+    p->row = NULL;
+    job_emit(p->job, &ev);
+}
+int profile(struct models *m, struct job *job, struct err *e) {
+    struct prof p = { .job = job,
+                      .l = models_find(m, job->req.model, e),
+                      .runs = job->req.runs ? job->req.runs : RUNS };
+    if (!p.l) return e->code;
+    if (p.runs < 1 || p.runs > RUNS_MAX) return err_set(e, STATUS_INVALID, "--runs %d: 1 to %d", p.runs, RUNS_MAX);
+    p.seq = loaded_sequence(p.l, NULL);
+    const int calls = p.l->decode.n + p.l->prefill.n;
+    p.span = mem_zero((size_t)calls, sizeof *p.span);
+    p.row = mem_zero((size_t)calls, sizeof *p.row);
+    if (!p.span || !p.row)
+        err_set(e, STATUS_NOMEM, "out of memory for the profile");
+    else {
+        name_rows(&p, ENGINE_PREFILL, &p.l->prefill);
+        name_rows(&p, ENGINE_DECODE, &p.l->decode);
+        job_progress(job, "measuring the machine", 0, 0, "run", 0);
+        if (!models_probe(m, e) && !prompt(&p, e) && !measure(&p, e)) finish(&p, m);
+    }
+    if (!e->code) job_done(job, &(struct engine_done){ .new_tokens = p.steps, .prompt_tokens = (int)p.ids.n });
+    ids_fini(&p.ids);
+    mem_free(p.span);
+    mem_free(p.row);
+    return e->code;
+}

@@ -1,0 +1,34 @@
+/* interp.h - the cell language: all state of a notebook (variables, aliases, settings, conversation, engine handle)
+ * and what the protocol side asks of it. */
+#ifndef JAEDA_KERNEL_INTERP_H
+#define JAEDA_KERNEL_INTERP_H
+#include "out.h"
+
+struct interp;
+/* One line of this session's or an earlier one's inputs, for %history; given by the protocol side. */
+struct interp_host {
+    void *arg;
+    /* Calls line() for the last n inputs (n 0: all of this session), oldest first. session 0: this one. */
+    void (*history)(void *arg, int session, int n, void (*line)(void *to, int session, int number, const char *input),
+                    void *to);
+};
+/* Never waits for a model or a device: the engine is opened by the first cell that needs it. */
+int interp_open(struct interp **out, const struct interp_host *host, struct err *e);
+void interp_close(struct interp *in);
+
+/* Executor thread. Runs a cell; 0, or a status with e filled: the error that the front end gets (code -> ename,
+ * text -> evalue). Streams what it shows through o. */
+int interp_execute(struct interp *in, struct out *o, const char *code, size_t n, struct err *e);
+/* Executor thread: one of user_expressions, "$name" or "name" of a variable -> its text/plain; NULL and e otherwise. */
+json_t *interp_expression(struct interp *in, const char *code, struct err *e);
+
+/* Any thread, while a cell runs: they read an immutable snapshot. cursor in bytes. */
+/* {"matches": [...], "cursor_start": bytes, "cursor_end": bytes, "types": [{"start","end","text","type"}...]};
+ * the caller turns bytes into code points. */
+json_t *interp_complete(struct interp *in, const char *code, size_t n, size_t cursor);
+/* A MIME bundle with text/plain, text/markdown (and text/html), or NULL: nothing known there. level 0 or 1. */
+json_t *interp_inspect(struct interp *in, const char *code, size_t n, size_t cursor, int level);
+/* "complete", "incomplete" (indent then holds what to put in front), "invalid", "unknown". */
+const char *interp_is_complete(const char *code, size_t n, char indent[16]);
+
+#endif
