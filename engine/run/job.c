@@ -49,13 +49,13 @@ struct job *job_new(const struct engine_req *q) {
     if (!job) return NULL;
     lay_request(&k, q, &unused);
     job->block = k.p = mem_alloc(k.n + 16);
-    if (!job->block) return job_free(job), NULL;
+    if (!job->block) return job_close(job), NULL;
     k.n = 0;
     lay_request(&k, q, &job->req);
     job->submitted_us = now_us();
     return job;
 }
-void job_free(struct job *job) {
+void job_close(struct job *job) {
     if (!job) return;
     mem_free(job->block);
     mem_free(job);

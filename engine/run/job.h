@@ -21,7 +21,7 @@ struct job {
 };
 /* A copy of q that owns all it points to; NULL: no memory. */
 struct job *job_new(const struct engine_req *q);
-void job_free(struct job *job);
+void job_close(struct job *job);
 /* Any thread. The flag first, then the step block: a step that is set up afterwards sees the flag (job_replay). */
 void job_cancel(struct job *job);
 bool job_cancelled(const struct job *job);

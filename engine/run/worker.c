@@ -105,7 +105,7 @@ static void *loop(void *arg) {
         pthread_mutex_lock(&w->lock);
         w->current = NULL;
         pthread_mutex_unlock(&w->lock);
-        job_free(job);
+        job_close(job);
     }
     return NULL;
 }
@@ -133,7 +133,7 @@ int worker_submit(struct worker *w, const struct engine_req *q, uint64_t *id, st
     struct job *job = job_new(q);
     struct node *last = mem_zero(1, sizeof *last);
     if (!job || !last) {
-        job_free(job);
+        job_close(job);
         mem_free(last);
         return err_set(e, STATUS_NOMEM, "out of memory for the request");
     }
@@ -149,7 +149,7 @@ int worker_submit(struct worker *w, const struct engine_req *q, uint64_t *id, st
     pthread_mutex_unlock(&w->lock);
     if (metadata(q->kind)) { /* never waits behind a job: answered on the caller's thread */
         finish(w, job);
-        job_free(job);
+        job_close(job);
     }
     return STATUS_OK;
 }
@@ -193,7 +193,7 @@ void worker_close(struct worker *w) {
     for (struct job *job = w->todo, *next; job; job = next) {
         next = job->next;
         mem_free(job->last);
-        job_free(job);
+        job_close(job);
     }
     for (struct engine_event ev; worker_next(w, &ev) > 0;) engine_event_fini(&ev);
     models_close(&w->models);

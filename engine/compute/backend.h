@@ -1,0 +1,130 @@
+/* backend.h - everything that crosses the seam between a program and a device: descriptors, records, the step block,
+ * the table of functions. Plain data, valid C11 and C++17. */
+#ifndef JAEDA_COMPUTE_BACKEND_H
+#define JAEDA_COMPUTE_BACKEND_H
+#include "base/dtype.h"
+#include "base/err.h"
+#include "compute/step.h"
+#include <stddef.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { OPERANDS = 8, HEAD_DIM_MAX = 256 };
+/* An activation: row-major fp32. buf names it in its program; p is a device address, set by program_link(). Only a
+ * KV mat may lie otherwise: how keys are stored is the backend's affair. */
+struct mat {
+    float *p;
+    int buf, rows, cols, ld;
+    enum dim dim;
+};
+
+/* What a checkpoint says about a matrix (cols == 1: a vector). Row r lies at row first + r / run * step + r % run of
+ * its tensor, so that several weights may share one. pairs: head_dim when the rows of each head are stored for
+ * pairwise rotation (row 2i + j of a head in the file is row i + j * pairs / 2 here), else 0. The packed form belongs
+ * to the backend that made it; nobody else can look inside. */
+struct weight {
+    char name[64];
+    int rows, cols, first, run, step, pairs;
+    enum dtype dt, want;    /* in the file; when packed: DTYPE_NONE keeps dt, else DTYPE_F32 or DTYPE_F16 */
+    uint64_t offset, bytes; /* of its whole tensor in the file */
+    struct packed *packed;
+};
+
+#define OP_MAP(X)                                                                                                      \
+    X(EMBED, "embed")                                                                                                  \
+    X(ANGLES, "angles")                                                                                                \
+    X(LINEAR, "linear")                                                                                                \
+    X(NORM, "norm")                                                                                                    \
+    X(ROPE, "rope")                                                                                                    \
+    X(KV_PUT, "kv_put")                                                                                                \
+    X(ATTN, "attn")                                                                                                    \
+    X(GATE, "gate")                                                                                                    \
+    X(ADD, "add")                                                                                                      \
+    X(PICK, "pick")                                                                                                    \
+    X(NEXT, "next")
+enum op {
+#define X(id, name) OP_##id,
+    OP_MAP(X)
+#undef X
+        OP_COUNT /* from here on: codes private to one backend */
+};
+enum norm { NORM_LAYER, NORM_RMS };
+enum act { ACT_NONE, ACT_GELU, ACT_SILU };
+enum { READ = 1, WRITE = 2 };
+struct norm_of {
+    struct weight *g, *b; /* gain, bias or NULL */
+    enum norm kind;
+    float eps;
+};
+struct rope {
+    int head_dim, rot; /* the first rot of each head's dimensions turn; 0: none */
+    float theta;
+};
+struct attn_of {
+    int heads, kv_heads, head_dim;
+};
+
+/* Operand traffic follows from the operands; this is the rest. flops = row_flops * rows + ctx_flops * sum of contexts. */
+struct cost {
+    double weight_bytes, row_bytes, row_flops, ctx_flops;
+};
+
+/* One call. The same record is checked, counted, fused, planned, dumped, timed and executed. */
+struct op_call {
+    int op, layer;     /* layer -1: outside the stack */
+    const char *label; /* role: "attn.q", "mlp.down"; fused: "attn.q|attn.k|attn.v"; lives as long as the program */
+    int n;
+    struct mat m[OPERANDS]; /* m[0] is the result; for private ops the backend decides */
+    unsigned char access[OPERANDS];
+    struct weight *w[2]; /* matrix or gain, bias */
+    union {
+        struct norm_of norm;
+        enum act act; /* LINEAR, GATE */
+        struct rope rope;
+        bool keys; /* KV_PUT: keys, not values */
+        struct attn_of attn;
+    } u;
+    struct cost cost;
+    void *priv; /* private ops: one mem_alloc block, freed with the program */
+};
+
+struct program;
+struct backend; /* one per device */
+struct slab;    /* the packed weights of one placement */
+
+/* A device. Its functions belong to one thread at a time; only the stop word of a step may be touched meanwhile. */
+struct backend_api {
+    const char *name;
+    /* threads 0: every processor this process may use (affinity and cgroup quota). NULL: e says why. */
+    struct backend *(*open)(int threads, struct err *e);
+    void (*close)(struct backend *be); /* NULL is fine; slabs still there are dropped without touching their weights */
+    const char *(*isa)(const struct backend *be);
+    int (*threads)(const struct backend *be);
+    int (*workers)(const struct backend *be);         /* how many scratch areas a program needs */
+    void *(*alloc)(struct backend *be, size_t bytes); /* zeroed, aligned to 64 at least; NULL: no memory */
+    void (*free)(struct backend *be, void *p, size_t bytes);
+    size_t (*weight_bytes)(const struct weight *w); /* packed size, before a byte is read; 0: dtype not supported */
+    void (*fuse)(struct program *p);                /* may be NULL; never fails, only fuses less */
+    /* Scratch bytes the program needs for each worker and once for all; may be NULL. */
+    void (*scratch)(const struct program *p, size_t *each, size_t *shared);
+    /* Gives every weight of these programs that has none a place, grouped as the programs read them (the decode
+     * program comes first); reads nothing. On failure *out is NULL and no weight has changed. */
+    int (*place)(struct backend *be, struct program *const *p, int n, struct slab **out, struct err *e);
+    /* Converts and packs one placed weight from the bytes of its whole tensor (w->bytes of them, any alignment). */
+    int (*fill)(struct backend *be, const struct weight *w, const void *source, struct err *e);
+    void (*drop)(struct backend *be, struct slab *s); /* frees; before the weights themselves go. NULL is fine */
+    void (*replay)(struct backend *be, const struct program *p, struct step *s, int from, int to);
+    double (*time_us)(struct backend *be);
+    /* Measures what this machine gives all threads: reading memory in a row, fp32 multiply-adds. About 0.4 s. */
+    int (*probe)(struct backend *be, double *stream_gbs, double *peak_gflops, struct err *e);
+};
+extern const struct backend_api backend_cpu;
+
+static inline int live_rows(const struct mat *m, const struct step *s) {
+    return m->dim == DIM_FIXED ? m->rows : s->n[m->dim];
+}
+#ifdef __cplusplus
+}
+#endif
+#endif

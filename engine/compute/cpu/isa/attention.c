@@ -1,0 +1,145 @@
+/* attention.c - softmax(q k^T / sqrt(d)) v with an online softmax: no scratch that grows with the context. */
+#include "compute/cpu/isa/vec.h"
+
+enum { QUERIES = 12, KEYS = 64 }; /* queries that share one pass over the keys; keys per softmax step */
+
+/* Queries of one sequence that read one KV head. */
+struct pass {
+    const struct op_call *c;
+    int n, R, hd, col;          /* queries, rounded up; columns: size, and where the KV head begins */
+    int base, to, len[QUERIES]; /* query i sees KV rows base .. base + len[i] - 1; any of them: below `to` */
+    float *out[QUERIES], top[QUERIES], sum[QUERIES];
+    float q[QUERIES][HEAD_DIM_MAX]; /* scaled by 1 / sqrt(d) */
+    float y[QUERIES][HEAD_DIM_MAX];
+    float p[QUERIES][KEYS];
+};
+
+/* out[i][lane] += sum over k of w[k * ws + lane] * x[i][k] for 16 lanes. */
+INLINE void product_of(const int R, float *out, const int ldo, const float *w, size_t ws, const float *x, const int ldx,
+                       int k) {
+    for (int part = 0; part < PARTS; part++) {
+        vf acc[QUERIES];
+        for (int i = 0; i < R; i++) acc[i] = load(out + i * ldo + part * VL);
+        multiply_add(R, R == 1 ? 4 : 1, acc, w + part * VL, ws, x, ldx, 1, k);
+        for (int i = 0; i < R; i++) store(out + i * ldo + part * VL, acc[i]);
+    }
+}
+INLINE void product(int R, float *out, const int ldo, const float *w, size_t ws, const float *x, const int ldx, int k) {
+    if (R == 1)
+        product_of(1, out, ldo, w, ws, x, ldx, k);
+    else if (R == 4)
+        product_of(4, out, ldo, w, ws, x, ldx, k);
+    else
+        product_of(QUERIES, out, ldo, w, ws, x, ldx, k);
+}
+
+/* p[i][j] = score of query i and KV row t0 + j; -inf where it must not look. */
+static void scores(struct pass *a, int t0) {
+    const struct mat *k = &a->c->m[2];
+    float across[HEAD_DIM_MAX * PANEL];
+    for (int i = 0; i < a->R; i++) memset(a->p[i], 0, sizeof a->p[i]);
+    for (int t = t0; t < t0 + KEYS && t < a->to; t += PANEL) {
+        const float *tile = across;
+        if (k->dim == DIM_KV)
+            tile = key_at(k, t, a->col);
+        else
+            for (int j = 0; j < PANEL; j++)
+                for (int d = 0; d < a->hd; d++) across[d * PANEL + j] = t + j < a->to ? row(k, t + j)[a->col + d] : 0;
+        product(a->R, &a->p[0][t - t0], KEYS, tile, PANEL, a->q[0], HEAD_DIM_MAX, a->hd);
+    }
+    for (int i = 0; i < a->n; i++) {
+        const int lo = a->base - t0, hi = a->base + a->len[i] - t0;
+        if (lo <= 0 && hi >= KEYS) continue;
+        for (int j = 0; j < KEYS; j++)
+            if (j < lo || j >= hi) a->p[i][j] = -INFINITY;
+    }
+}
+/* Scores become weights relative to the largest score so far; what was summed before is scaled to match. */
+static void soften(struct pass *a, int i) {
+    float *p = a->p[i];
+    vf most = load(p), total = { 0 };
+    for (int j = VL; j < KEYS; j += VL) most = vmax(load(p + j), most);
+    const float m = max_of(most), top = m > a->top[i] ? m : a->top[i];
+    if (m == -INFINITY) {
+        memset(p, 0, sizeof a->p[i]);
+        return;
+    }
+    if (top != a->top[i]) {
+        const float keep = expf(a->top[i] - top);
+        for (int d = 0; d < a->hd; d++) a->y[i][d] *= keep;
+        a->sum[i] *= keep;
+        a->top[i] = top;
+    }
+    for (int j = 0; j < KEYS; j += VL) {
+        const vf v = vexp(load(p + j) - top);
+        store(p + j, v);
+        total += v;
+    }
+    a->sum[i] += sum_of(total);
+}
+static void mix(struct pass *a, int t0) { /* y += p v */
+    const struct mat *v = &a->c->m[3];
+    const int lo = t0 > a->base ? t0 : a->base, hi = t0 + KEYS < a->to ? t0 + KEYS : a->to;
+    const float *from = row(v, lo) + a->col;
+    for (int d = 0; d < a->hd; d += PANEL) {
+        float tail[KEYS * PANEL];
+        const bool whole = d + PANEL <= a->hd; /* else the columns after this head may lie outside the buffer */
+        for (int t = lo; !whole && t < hi; t++)
+            for (int j = 0; j < PANEL; j++) tail[(t - lo) * PANEL + j] = d + j < a->hd ? row(v, t)[a->col + d + j] : 0;
+        product(a->R, &a->y[0][d], HEAD_DIM_MAX, whole ? from + d : tail, whole ? (size_t)v->ld : PANEL,
+                &a->p[0][lo - t0], KEYS, hi - lo);
+    }
+}
+static void attend(struct pass *a) {
+    for (int t = a->base / PANEL * PANEL; t < a->to; t += KEYS) {
+        scores(a, t);
+        for (int i = 0; i < a->n; i++) soften(a, i);
+        mix(a, t);
+    }
+    for (int i = 0; i < a->n; i++)
+        for (int d = 0; d < a->hd; d++) a->out[i][d] = a->y[i][d] / a->sum[i];
+}
+/* Heads h0 .. h0 + heads - 1 (of one KV head) of rows i0 .. i1 - 1 (of one sequence). */
+static void queries(struct pass *a, const struct worker *w, const struct op_call *c, int i0, int i1, int h0,
+                    int heads) {
+    const bool cached = c->m[2].dim == DIM_KV;
+    const struct attn_of *s = &c->u.attn;
+    const float scale = 1 / sqrtf((float)s->head_dim);
+    a->c = c;
+    a->hd = s->head_dim;
+    a->n = (i1 - i0) * heads;
+    a->R = a->n == 1 ? 1 : a->n <= 4 ? 4 : QUERIES;
+    a->col = h0 / (s->heads / s->kv_heads) * s->head_dim;
+    a->base = cached ? w->s->row[i0].kv : 0;
+    a->to = 0;
+    for (int i = 0; i < a->R; i++) {
+        const bool real = i < a->n;
+        const int r = i0 + i / heads, col = (h0 + i % heads) * a->hd;
+        for (int d = 0; d < a->hd; d++) a->q[i][d] = real ? row(&c->m[1], r)[col + d] * scale : 0;
+        memset(a->y[i], 0, sizeof(float) * (size_t)((a->hd + PANEL - 1) / PANEL * PANEL));
+        a->top[i] = -INFINITY;
+        a->sum[i] = 0;
+        if (!real) continue;
+        a->out[i] = row(&c->m[0], r) + col;
+        a->len[i] = cached ? w->s->row[r].pos + 1 : live(w, &c->m[2]);
+        if (a->base + a->len[i] > a->to) a->to = a->base + a->len[i];
+    }
+}
+void NAMED(op_attn)(struct worker *w, const struct op_call *c) {
+    const struct attn_of *s = &c->u.attn;
+    const int rows = live(w, &c->m[1]), group = s->heads / s->kv_heads;
+    int heads = group < QUERIES ? group : QUERIES, many = QUERIES / heads;             /* of one task: heads, rows */
+    if ((rows + many - 1) / many * s->kv_heads < 4 * pool_threads(w->pool)) heads = 1; /* few tasks: finer ones */
+    const int parts = (group + heads - 1) / heads, blocks = (rows + many - 1) / many;
+    struct pass a;
+    EACH_TASK(t, w, blocks * s->kv_heads * parts) {
+        const int part = t % (s->kv_heads * parts), h0 = part / parts * group + part % parts * heads;
+        const int left = (part / parts + 1) * group - h0, n = heads < left ? heads : left;
+        const int i0 = t / (s->kv_heads * parts) * many, i1 = i0 + many < rows ? i0 + many : rows;
+        for (int i = i0, j; i < i1; i = j) { /* rows of one sequence at a time */
+            for (j = i + 1; j < i1 && (c->m[2].dim != DIM_KV || w->s->row[j].kv == w->s->row[i].kv);) j++;
+            queries(&a, w, c, i, j, h0, n);
+            attend(&a);
+        }
+    }
+}

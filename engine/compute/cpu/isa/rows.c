@@ -1,0 +1,144 @@
+/* rows.c - ops whose tasks are rows. */
+#include "compute/cpu/isa/vec.h"
+
+void NAMED(norm_row)(float *y, const float *x, int n, const struct norm_of *f) {
+    const float *g = vector_of(f->g), *b = f->b ? vector_of(f->b) : NULL;
+    const int whole = n / VL * VL;
+    vf sum = { 0 };
+    float mean = 0, square = 0;
+    if (f->kind == NORM_LAYER) {
+        for (int j = 0; j < whole; j += VL) sum += load(x + j);
+        for (int j = whole; j < n; j++) mean += x[j];
+        mean = (mean + sum_of(sum)) / (float)n;
+    }
+    sum = (vf){ 0 };
+    for (int j = 0; j < whole; j += VL) {
+        const vf v = load(x + j) - mean;
+        sum += v * v;
+    }
+    for (int j = whole; j < n; j++) square += (x[j] - mean) * (x[j] - mean);
+    const float inverse = 1 / sqrtf((square + sum_of(sum)) / (float)n + f->eps);
+    for (int j = 0; j < n; j++) y[j] = (x[j] - mean) * inverse * g[j] + (b ? b[j] : 0);
+}
+void NAMED(rotate)(float *x, const float *angles, int rot) {
+    const int half = rot / 2;
+    for (int j = 0; j < half; j++) {
+        const float a = x[j], b = x[j + half], cs = angles[j], sn = angles[j + half];
+        x[j] = a * cs - b * sn;
+        x[j + half] = b * cs + a * sn;
+    }
+}
+/* n columns of result row i from column col on; into the KV pool: at the row's place there. */
+void NAMED(put)(const struct mat *out, const struct step *s, int i, int col, const float *v, int n, bool keys) {
+    const int at = out->dim == DIM_KV ? kv_index(s, i) : i;
+    if (!keys) {
+        memcpy(row(out, at) + col, v, sizeof *v * (size_t)n);
+        return;
+    }
+    float *y = key_at(out, at, col);
+    for (int j = 0; j < n; j++) y[j * PANEL] = v[j];
+}
+
+static float scale_at(const char *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+    return cpu_half(h);
+}
+/* One row of a packed matrix as f32, dequantised as stored. */
+static void unpack_row(float *y, const struct weight *w, int r) {
+    const struct packed *pk = w->packed;
+    const char *p = pk->p + (size_t)(r / PANEL) * pk->stride;
+    const int l = r % PANEL, head = pk->form == DTYPE_Q4_1 ? 4 * PANEL : 2 * PANEL;
+    if (!cpu_form_quant(pk->form)) {
+        for (int c = 0; c < w->cols; c++) {
+            const size_t at = (size_t)c * PANEL + (size_t)l;
+            if (pk->form == DTYPE_F32)
+                memcpy(&y[c], p + 4 * at, 4);
+            else if (pk->form == DTYPE_F16)
+                y[c] = scale_at(p + 2 * at);
+            else
+                memset(&y[c], 0, 4), memcpy((char *)&y[c] + 2, p + 2 * at, 2);
+        }
+        return;
+    }
+    for (int c = 0; c < w->cols; c += QBLOCK, p += dtype_bytes(pk->form, QBLOCK) * PANEL) {
+        const float d = scale_at(p + 2 * l), m = head == 4 * PANEL ? scale_at(p + 2 * PANEL + 2 * l) : 0;
+        const unsigned char *cell = (const unsigned char *)p + head + 4 * l;
+        for (int j = 0; j < QBLOCK; j++) {
+            if (pk->form == DTYPE_Q8_0) {
+                y[c + j] = d * (float)(int8_t)cell[j / 4 * 4 * PANEL + j % 4];
+                continue;
+            }
+            const int byte = cell[j / 8 * 4 * PANEL + j % 4], q = j % 8 < 4 ? byte & 15 : byte >> 4;
+            y[c + j] = d * (float)(pk->form == DTYPE_Q4_0 ? q - 8 : q) + m;
+        }
+    }
+}
+/* First op of a step: it also vets the step block, and notes each id beside its KV row. */
+void NAMED(op_embed)(struct worker *w, const struct op_call *c) {
+    const struct weight *t = c->w[0];
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        const struct step_row *r = &w->s->row[i];
+        if (r->id < 0 || r->id >= t->rows)
+            stop(w, STOP_TOKEN);
+        else if (r->pos < 0 || r->kv < 0 || r->pos >= w->p->kv_rows - r->kv)
+            stop(w, STOP_KV);
+        else {
+            memcpy(row(&c->m[1], r->kv + r->pos), &r->id, sizeof r->id);
+            unpack_row(row(&c->m[0], i), t, r->id);
+        }
+    }
+}
+/* In fp32 throughout, as the reference framework computes them: 1 / theta^(2j / rot), times the position. */
+void NAMED(op_angles)(struct worker *w, const struct op_call *c) {
+    const int half = c->u.rope.rot / 2;
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        float *y = row(&c->m[0], i);
+        for (int j = 0; j < half; j++) {
+            const float inverse = 1.0f / powf(c->u.rope.theta, (float)(2 * j) / (float)c->u.rope.rot);
+            y[j] = cosf((float)w->s->row[i].pos * inverse);
+            y[j + half] = sinf((float)w->s->row[i].pos * inverse);
+        }
+    }
+}
+void NAMED(op_norm)(struct worker *w, const struct op_call *c) {
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        NAMED(norm_row)(row(&c->m[0], i), row(&c->m[1], i), c->m[1].cols, &c->u.norm);
+    }
+}
+void NAMED(op_rope)(struct worker *w, const struct op_call *c) {
+    const int heads = c->m[0].cols / c->u.rope.head_dim;
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        for (int h = 0; h < heads; h++)
+            NAMED(rotate)(row(&c->m[0], i) + h * c->u.rope.head_dim, row(&c->m[1], i), c->u.rope.rot);
+    }
+}
+void NAMED(op_kv_put)(struct worker *w, const struct op_call *c) {
+    EACH_TASK(i, w, live(w, &c->m[1])) { NAMED(put)(&c->m[0], w->s, i, 0, row(&c->m[1], i), c->m[1].cols, c->u.keys); }
+}
+void NAMED(op_gate)(struct worker *w, const struct op_call *c) {
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        float *y = row(&c->m[0], i);
+        const float *g = row(&c->m[1], i), *up = row(&c->m[2], i);
+        for (int j = 0; j < c->m[0].cols; j += VL) {
+            const int n = c->m[0].cols - j < VL ? c->m[0].cols - j : VL;
+            vf a = { 0 }, b = { 0 };
+            memcpy(&a, g + j, sizeof *g * (size_t)n);
+            memcpy(&b, up + j, sizeof *up * (size_t)n);
+            a = vact(c->u.act, a) * b;
+            memcpy(y + j, &a, sizeof *y * (size_t)n);
+        }
+    }
+}
+void NAMED(op_add)(struct worker *w, const struct op_call *c) {
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        float *y = row(&c->m[0], i);
+        const float *x = row(&c->m[1], i);
+        for (int j = 0; j < c->m[0].cols; j++) y[j] += x[j];
+    }
+}
+void NAMED(op_pick)(struct worker *w, const struct op_call *c) {
+    EACH_TASK(i, w, live(w, &c->m[0])) {
+        memcpy(row(&c->m[0], i), row(&c->m[1], w->s->pick[i]), sizeof(float) * (size_t)c->m[0].cols);
+    }
+}

@@ -1,0 +1,198 @@
+/* kit.h - for the tests of compute/ and model/: made-up checkpoints whose bytes are encoded and decoded here, sharing no
+ * code with the engine, and programs made ready to run on memory filled with NaN. */
+#ifndef JAEDA_TESTS_COMPUTE_KIT_H
+#define JAEDA_TESTS_COMPUTE_KIT_H
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "compute/cpu/cpu.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const kit_isas[] = { "scalar", "avx2", "avx512", "avx512-vnni" };
+enum { KIT_ISAS = 4, KIT_WEIGHTS = 512 };
+
+/* ---- numbers ---- */
+static uint64_t kit_seed = 1;
+static inline double kit_random(void) { /* -1 .. 1 */
+    kit_seed = kit_seed * 6364136223846793005u + 1442695040888963407u;
+    return (double)(int64_t)(kit_seed >> 33) / 1073741824.0 - 1.0;
+}
+static inline double kit_half(const unsigned char *p) {
+    _Float16 h;
+    memcpy(&h, p, 2);
+    return (double)h;
+}
+static inline void kit_put_half(unsigned char *p, double v) {
+    const _Float16 h = (_Float16)v;
+    memcpy(p, &h, 2);
+}
+
+/* ---- a checkpoint ---- */
+static struct kit_source {
+    struct weight *w;
+    unsigned char *bytes;
+} kit_source[KIT_WEIGHTS];
+static int kit_sources;
+
+static inline size_t kit_block_bytes(enum dtype dt) {
+    return dt == DTYPE_F32 ? 4 : dt == DTYPE_Q8_0 ? 34 : dt == DTYPE_Q4_1 ? 20 : dt == DTYPE_Q4_0 ? 18 : 2;
+}
+static inline int kit_block(enum dtype dt) { return dt == DTYPE_F32 || dt == DTYPE_F16 || dt == DTYPE_BF16 ? 1 : 32; }
+static inline void kit_encode(unsigned char *p, enum dtype dt, double gain) { /* one block of random numbers */
+    float f = (float)(gain * kit_random());
+    switch (dt) {
+    case DTYPE_F32: memcpy(p, &f, 4); return;
+    case DTYPE_F16: kit_put_half(p, (double)f); return;
+    case DTYPE_BF16: memcpy(p, (unsigned char *)&f + 2, 2); return;
+    default: break;
+    }
+    const size_t n = kit_block_bytes(dt);
+    for (size_t i = 2; i < n; i++) p[i] = (unsigned char)(int)(kit_random() * 128 + 128);
+    kit_put_half(p, gain * (fabs(kit_random()) + 0.1) / (dt == DTYPE_Q8_0 ? 127 : 8));
+    if (dt == DTYPE_Q8_0 && p[2] < 200) p[2] = 0x80; /* -128 is legal, if unusual */
+    if (dt == DTYPE_Q4_1) kit_put_half(p + 2, -gain * fabs(kit_random()));
+}
+/* Element c of row r of the tensor as it lies in the file. */
+static inline double kit_raw(const struct weight *w, const unsigned char *bytes, size_t r, int c) {
+    const int block = kit_block(w->dt), j = c % block;
+    const size_t row_bytes = (size_t)(w->cols / block) * kit_block_bytes(w->dt);
+    const unsigned char *p = bytes + r * row_bytes + (size_t)(c / block) * kit_block_bytes(w->dt);
+    float f = 0;
+    switch (w->dt) {
+    case DTYPE_F32: memcpy(&f, p, 4); return (double)f;
+    case DTYPE_F16: return kit_half(p);
+    case DTYPE_BF16: memcpy((unsigned char *)&f + 2, p, 2); return (double)f;
+    case DTYPE_Q8_0: return kit_half(p) * (double)(signed char)p[2 + j];
+    case DTYPE_Q4_0: return kit_half(p) * (double)((p[2 + j % 16] >> (j < 16 ? 0 : 4) & 15) - 8);
+    default: return kit_half(p) * (double)(p[4 + j % 16] >> (j < 16 ? 0 : 4) & 15) + kit_half(p + 2);
+    }
+}
+static inline const unsigned char *kit_bytes(const struct weight *w) {
+    for (int i = 0; i < kit_sources; i++)
+        if (kit_source[i].w == w) return kit_source[i].bytes;
+    return NULL;
+}
+/* The number that row r, column c of the weight stands for, row map and pairwise order undone. */
+static inline double kit_at(const struct weight *w, int r, int c) {
+    if (w->pairs) {
+        const int hd = w->pairs, in = r % hd, half = hd / 2;
+        r = r - in + (in < half ? 2 * in : 2 * (in - half) + 1);
+    }
+    const size_t row = (size_t)w->first + (size_t)(r / w->run) * (size_t)w->step + (size_t)(r % w->run);
+    const double v = kit_raw(w, kit_bytes(w), row, c);
+    return w->want == DTYPE_F16 && w->cols > 1 ? (double)(_Float16)v : v;
+}
+static inline void kit_share(struct weight *w, const struct weight *tensor) { /* another view of the same tensor */
+    kit_source[kit_sources++] = (struct kit_source){ w, (unsigned char *)(uintptr_t)kit_bytes(tensor) };
+}
+static inline void kit_weight(struct weight *w, const char *name, int rows, int cols, enum dtype dt, double gain) {
+    *w = (struct weight){ .rows = rows, .cols = cols, .run = rows, .dt = dt, .want = DTYPE_NONE };
+    snprintf(w->name, sizeof w->name, "%s", name);
+    const size_t n = (size_t)rows * (size_t)cols / (size_t)kit_block(dt), each = kit_block_bytes(dt);
+    unsigned char *bytes = malloc(n * each + 1);
+    w->bytes = n * each;
+    for (size_t i = 0; i < n; i++) kit_encode(bytes + 1 + i * each, dt, gain); /* never aligned */
+    kit_source[kit_sources++] = (struct kit_source){ w, bytes + 1 };
+}
+static inline void kit_forget(void) { /* frees every source; a shared one once */
+    while (kit_sources) {
+        unsigned char *bytes = kit_source[--kit_sources].bytes;
+        bool shared = false;
+        for (int i = 0; i < kit_sources; i++) shared |= kit_source[i].bytes == bytes;
+        if (!shared) free(bytes - 1);
+    }
+}
+
+/* ---- programs, ready to run ---- */
+static struct backend *kit_be;
+static struct slab *kit_slab[64];
+static int kit_slabs;
+
+/* false: this machine does not run that instruction set. isa NULL: the best. */
+static inline bool kit_open(const char *isa, int threads) {
+    struct err e = { 0 };
+    if (isa)
+        setenv("JAEDA_ISA", isa, 1);
+    else
+        unsetenv("JAEDA_ISA");
+    kit_be = backend_cpu.open(threads, &e);
+    unsetenv("JAEDA_ISA");
+    if (isa && kit_be) assert_string_equal(backend_cpu.isa(kit_be), isa);
+    return kit_be != NULL;
+}
+static inline void kit_close(void) {
+    while (kit_slabs) backend_cpu.drop(kit_be, kit_slab[--kit_slabs]);
+    backend_cpu.close(kit_be);
+    kit_be = NULL;
+    kit_forget();
+}
+/* Plans, places and fills what has no place yet. */
+static inline void kit_load(struct program *const *p, int n) {
+    struct err e = { 0 };
+    for (int i = 0; i < n; i++)
+        if (program_plan(p[i], &e)) fail_msg("%s", e.text);
+    if (backend_cpu.place(kit_be, p, n, &kit_slab[kit_slabs++], &e)) fail_msg("%s", e.text);
+    for (int i = 0; i < kit_sources; i++)
+        if (kit_source[i].w->packed && backend_cpu.fill(kit_be, kit_source[i].w, kit_source[i].bytes, &e))
+            fail_msg("%s", e.text);
+}
+static inline void *kit_memory(size_t bytes) { /* NaN all over, 64-aligned, and a guard that ASan watches */
+    void *p = NULL;
+    if (posix_memalign(&p, 64, bytes ? bytes : 64)) fail_msg("no memory");
+    memset(p, 0xff, bytes);
+    return p;
+}
+static inline void kit_link(struct program *p, void *kv) {
+    program_link(p, kit_memory(p->need[REGION_ARENA]), kv ? kv : kit_memory(p->need[REGION_KV]));
+}
+static inline void kit_fini(struct program *p, bool kv_too) {
+    free(p->base[REGION_ARENA]);
+    if (kv_too) free(p->base[REGION_KV]);
+    program_fini(p);
+}
+static inline void kit_run(struct program *p, struct step *s) {
+    struct err e = { 0 };
+    if (program_replay(p, s, NULL, &e)) fail_msg("%s", e.text);
+}
+/* n random rows of a kept mat. */
+static inline void kit_input(const struct program *p, struct mat m, int rows) {
+    float *x = program_at(p, m);
+    for (int i = 0; i < rows * m.cols; i++) x[i] = (float)kit_random();
+}
+static inline bool kit_untouched(const float *p, size_t n) { /* still the NaN that kit_memory wrote */
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &p[i], 4);
+        if (u != 0xffffffff) return false;
+    }
+    return true;
+}
+/* Rows after the live ones, and what follows the matrix up to the next buffer, must be as they were. */
+static inline void kit_guard(const struct program *p, struct mat m, int live) {
+    const size_t used = (size_t)live * (size_t)m.cols, all = p->area[m.buf].bytes / sizeof(float);
+    assert_true(kit_untouched(program_at(p, m) + used, all - used));
+}
+static inline double kit_diff(const float *a, const float *b, size_t n) {
+    double worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = fabs((double)a[i] - (double)b[i]);
+        if (!(d <= worst)) worst = d;
+    }
+    return worst;
+}
+/* A step of n rows of one sequence from position pos on, all with token 0, the last of them picked. */
+static inline struct step kit_step(int n, int pos, int kv) {
+    struct step s = { .n = { 0 } };
+    int id[ROWS_MAX] = { 0 };
+    step_rows(&s, id, n, pos, kv, true);
+    return s;
+}
+
+#endif

@@ -1,0 +1,415 @@
+/* Every op of the CPU backend against a double-precision reference, on every instruction set this machine has. */
+#include "compute/kit.h"
+
+static const char *isa;
+static int threads;
+/* One program with inputs in[0..n), run for `rows` live rows. The outputs are kept and lie apart, guards between. */
+static struct program p;
+static struct mat guard[16];
+static int guards;
+static void begin(int bucket, int kv_rows) {
+    guards = 0;
+    kit_forget(); /* what a failed test left behind */
+    assert_true(kit_open(isa, threads));
+    program_init(&p, &backend_cpu, kit_be, bucket, bucket, kv_rows);
+}
+static struct mat kept(enum dim dim, int rows, int cols) {
+    struct mat m = program_tmp(&p, dim, rows, cols);
+    program_keep(&p, m);
+    program_keep(&p, guard[guards++] = program_tmp(&p, DIM_FIXED, 1, 16)); /* used by no call */
+    return m;
+}
+static void ready(void) {
+    struct program *const all[] = { &p };
+    kit_load(all, 1);
+    kit_link(&p, NULL);
+}
+static void end(void) {
+    while (guards) kit_guard(&p, guard[--guards], 0);
+    kit_fini(&p, true);
+    kit_close();
+}
+
+/* ---- LINEAR ---- */
+static double act_of(enum act a, double x) {
+    return a == ACT_SILU ? x / (1 + exp(-x)) : a == ACT_GELU ? 0.5 * x * (1 + erf(x / sqrt(2))) : x;
+}
+/* What a quantised product sees of x: int8 with one scale per 32 columns. */
+static double seen(const float *x, int c) {
+    float top = 0;
+    for (int j = c / 32 * 32; j < c / 32 * 32 + 32; j++) top = fmaxf(top, fabsf(x[j]));
+    return top > 0 ? (double)(top / 127.0f) * (double)nearbyintf(x[c] * (127.0f / top)) : 0;
+}
+static void linear_case(enum dtype dt, enum dtype want, int rows, int live, int in, int out, enum act a, bool bias) {
+    static struct weight w, b;
+    begin(rows, 16);
+    kit_weight(&w, "w", out, in, dt, 1);
+    kit_weight(&b, "b", out, 1, DTYPE_F32, 1);
+    w.want = want;
+    struct mat x = kept(DIM_ROWS, rows, in), y = kept(DIM_ROWS, rows, out);
+    op_linear(&p, "test", y, x, &w, bias ? &b : NULL, a);
+    ready();
+    kit_input(&p, x, live);
+    struct step s = kit_step(live, 0, 0);
+    kit_run(&p, &s);
+    const bool quant = want == DTYPE_NONE && kit_block(dt) > 1;
+    for (int i = 0; i < live; i++)
+        for (int r = 0; r < out; r++) {
+            const float *xi = program_at(&p, x) + i * in;
+            double same = bias ? kit_at(&b, r, 0) : 0, exact = same, size = fabs(same);
+            for (int c = 0; c < in; c++) {
+                const double v = kit_at(&w, r, c), q = quant ? seen(xi, c) : (double)xi[c];
+                same += v * q;
+                exact += v * (double)xi[c];
+                size += fabs(v * q) + 0.02;
+            }
+            const double got = (double)program_at(&p, y)[i * out + r];
+            if (!(fabs(got - act_of(a, same)) <= 2e-6 * size))
+                fail_msg("%s, %s as %s, %d rows of %d, %d to %d, act %d: row %d, column %d is %g, not %g", isa,
+                         dtype_info(dt)->name, want < 0 ? "stored" : dtype_info(want)->name, live, rows, in, out, a, i,
+                         r, got, act_of(a, same));
+            if (!(fabs(got - act_of(a, exact)) <= 0.005 * size + 1e-6)) fail_msg("far from the exact product");
+        }
+    kit_guard(&p, y, live);
+    end();
+}
+static const struct {
+    int rows, live, in, out;
+} shapes[] = { { 1, 1, 64, 16 }, { 1, 1, 32, 203 },  { 1, 1, 576, 80 },  { 2, 2, 64, 33 },    { 4, 3, 96, 64 },
+               { 5, 5, 64, 48 }, { 16, 12, 32, 17 }, { 16, 13, 64, 64 }, { 40, 37, 96, 203 }, { 80, 80, 64, 128 } };
+static void test_linear(void **state) {
+    (void)state;
+    static const enum dtype dts[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1 };
+    for (size_t d = 0; d < sizeof dts / sizeof *dts; d++)
+        for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
+            linear_case(dts[d], DTYPE_NONE, shapes[k].rows, shapes[k].live, shapes[k].in, shapes[k].out,
+                        (enum act)(k % 3), k % 2);
+}
+static void test_linear_wanted_as(void **state) {
+    (void)state;
+    static const enum dtype dts[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1 };
+    for (size_t d = 0; d < sizeof dts / sizeof *dts; d++) {
+        linear_case(dts[d], DTYPE_F32, 13, 13, 64, 40, ACT_NONE, true);
+        linear_case(dts[d], DTYPE_F16, 13, 13, 64, 40, ACT_NONE, true);
+        linear_case(dts[d], DTYPE_F16, 1, 1, 64, 40, ACT_NONE, false);
+    }
+}
+static void test_linear_odd_columns(void **state) { /* only floats: a quantised block has 32 */
+    (void)state;
+    for (int in = 2; in < 8; in++)
+        for (int rows = 1; rows < 20; rows += 6) {
+            linear_case(DTYPE_F32, DTYPE_NONE, rows, rows, in, 19, ACT_NONE, false);
+            linear_case(DTYPE_F16, DTYPE_NONE, rows, rows, in, 19, ACT_NONE, false);
+        }
+}
+static void test_linear_whole_bucket(void **state) {
+    (void)state;
+    linear_case(DTYPE_Q4_1, DTYPE_NONE, 256, 256, 64, 203, ACT_SILU, false);
+    linear_case(DTYPE_Q8_0, DTYPE_NONE, 256, 199, 64, 48, ACT_NONE, false);
+}
+static void test_nan_in_a_row_reaches_its_results_only(void **state) {
+    (void)state;
+    static struct weight w;
+    begin(3, 16);
+    kit_weight(&w, "w", 40, 64, DTYPE_Q4_1, 1);
+    struct mat x = kept(DIM_ROWS, 3, 64), y = kept(DIM_ROWS, 3, 40);
+    op_linear(&p, "test", y, x, &w, NULL, ACT_NONE);
+    ready();
+    kit_input(&p, x, 3);
+    program_at(&p, x)[64 + 40] = NAN;
+    struct step s = kit_step(3, 0, 0);
+    kit_run(&p, &s);
+    for (int r = 0; r < 3 * 40; r++) assert_int_equal(isnan(program_at(&p, y)[r]), r / 40 == 1);
+    end();
+}
+
+/* ---- NORM, GATE, ADD, PICK ---- */
+static void norm_case(enum norm kind, int cols, int rows, bool bias) {
+    static struct weight g, b;
+    begin(rows, 16);
+    kit_weight(&g, "g", cols, 1, DTYPE_F32, 2);
+    kit_weight(&b, "b", cols, 1, DTYPE_F16, 1);
+    struct mat x = kept(DIM_ROWS, rows, cols), y = kept(DIM_ROWS, rows, cols);
+    const struct norm_of of = { &g, bias ? &b : NULL, kind, 1e-5f };
+    op_norm(&p, "test", y, x, &of);
+    ready();
+    kit_input(&p, x, rows);
+    struct step s = kit_step(rows, 0, 0);
+    kit_run(&p, &s);
+    for (int i = 0; i < rows; i++) {
+        const float *v = program_at(&p, x) + i * cols;
+        double mean = 0, square = 0;
+        for (int j = 0; j < cols && kind == NORM_LAYER; j++) mean += (double)v[j] / cols;
+        for (int j = 0; j < cols; j++) square += ((double)v[j] - mean) * ((double)v[j] - mean) / cols;
+        for (int j = 0; j < cols; j++) {
+            const double want = ((double)v[j] - mean) / sqrt(square + (double)1e-5f) * kit_at(&g, j, 0);
+            assert_true(fabs(want + (bias ? kit_at(&b, j, 0) : 0) - (double)program_at(&p, y)[i * cols + j]) < 2e-5);
+        }
+    }
+    kit_guard(&p, y, rows);
+    end();
+}
+static void test_norm(void **state) {
+    (void)state;
+    static const int cols[] = { 16, 64, 203, 576 };
+    for (int k = 0; k < 4; k++)
+        for (int rows = 1; rows < 8; rows += 3) {
+            norm_case(NORM_RMS, cols[k], rows, false);
+            norm_case(NORM_LAYER, cols[k], rows, true);
+        }
+}
+static void test_rows(void **state) {
+    (void)state;
+    for (int cols = 5; cols < 100; cols += 47) {
+        begin(7, 16);
+        struct mat a = kept(DIM_ROWS, 7, cols), b = kept(DIM_ROWS, 7, cols), y = kept(DIM_ROWS, 7, cols);
+        struct mat z = kept(DIM_ROWS, 7, cols), last = kept(DIM_PICKS, 7, cols);
+        op_gate(&p, y, a, b, ACT_SILU);
+        op_gate(&p, z, a, b, ACT_GELU);
+        op_add(&p, z, b);
+        op_pick(&p, last, a);
+        ready();
+        kit_input(&p, a, 5);
+        kit_input(&p, b, 5);
+        program_at(&p, a)[0] = -200; /* e^200 overflows fp32 */
+        program_at(&p, a)[1] = 200;
+        struct step s = kit_step(5, 0, 0);
+        s.pick[0] = 2;
+        s.pick[1] = 4;
+        s.n[DIM_PICKS] = 2;
+        kit_run(&p, &s);
+        const float *va = program_at(&p, a), *vb = program_at(&p, b);
+        for (int i = 0; i < 5 * cols; i++) {
+            const double up = (double)vb[i];
+            assert_true(fabs(act_of(ACT_SILU, (double)va[i]) * up - (double)program_at(&p, y)[i]) <
+                        1e-6 + 3e-7 * fabs((double)va[i]));
+            assert_true(fabs(act_of(ACT_GELU, (double)va[i]) * up + up - (double)program_at(&p, z)[i]) <
+                        2e-6 + 3e-7 * fabs((double)va[i]));
+        }
+        assert_memory_equal(program_at(&p, last), va + 2 * cols, sizeof(float) * (size_t)cols);
+        assert_memory_equal(program_at(&p, last) + cols, va + 4 * cols, sizeof(float) * (size_t)cols);
+        kit_guard(&p, y, 5);
+        kit_guard(&p, z, 5);
+        kit_guard(&p, last, 2);
+        end();
+    }
+}
+
+/* ---- EMBED, ROPE ---- */
+static void test_embed(void **state) {
+    (void)state;
+    static const enum dtype dts[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1 };
+    static const int id[] = { 0, 202, 16, 15, 7, 202 };
+    for (int d = 0; d < 6; d++) {
+        static struct weight t;
+        begin(8, 40);
+        kit_weight(&t, "embed", 203, 96, dts[d], 1);
+        struct mat x = kept(DIM_ROWS, 8, 96);
+        op_embed(&p, x, &t);
+        ready();
+        struct step s = { .n = { 0 } };
+        step_rows(&s, id, 6, 3, 20, true);
+        kit_run(&p, &s);
+        for (int i = 0; i < 6 * 96; i++)
+            assert_true(fabs(kit_at(&t, id[i / 96], i % 96) - (double)program_at(&p, x)[i]) < 1e-6);
+        kit_guard(&p, x, 6);
+        const int *history = (const int *)(const void *)program_at(&p, p.history);
+        assert_memory_equal(history + 23, id, sizeof id);
+        assert_true(kit_untouched((const float *)(const void *)history, 23));
+        assert_true(kit_untouched((const float *)(const void *)history + 29, 48 - 29));
+        end();
+    }
+}
+static void test_bad_rows_stop_the_step(void **state) {
+    (void)state;
+    static struct weight t;
+    static const struct {
+        int id, pos, kv;
+        const char *says;
+    } bad[] = { { 203, 0, 0, "vocabulary" },
+                { -1, 0, 0, "vocabulary" },
+                { 0, 40, 0, "KV cache is full" },
+                { 0, -1, 0, "KV cache" },
+                { 0, 20, 20, "KV cache" },
+                { 0, 0, -1, "KV cache" },
+                { 0, INT32_MAX, INT32_MAX, "KV cache" } };
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+        begin(4, 40);
+        kit_weight(&t, "embed", 203, 32, DTYPE_F32, 1);
+        struct mat x = kept(DIM_ROWS, 4, 32), y = kept(DIM_ROWS, 4, 32);
+        op_embed(&p, x, &t);
+        op_gate(&p, y, x, x, ACT_NONE);
+        ready();
+        struct step s = kit_step(4, 0, 0);
+        s.row[1] = (struct step_row){ bad[k].id, bad[k].pos, bad[k].kv };
+        struct err e = { 0 };
+        assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+        assert_non_null(strstr(e.text, bad[k].says));
+        kit_guard(&p, y, 0); /* nothing after it ran */
+        end();
+    }
+}
+static void rope_case(int hd, int rot, float theta) {
+    const int heads = 3, rows = 5, pos = 11;
+    begin(rows, 64);
+    struct mat x = kept(DIM_ROWS, rows, heads * hd);
+    op_rope(&p, x, (struct rope){ hd, rot, theta });
+    ready();
+    kit_input(&p, x, rows);
+    float before[5 * 3 * 256];
+    memcpy(before, program_at(&p, x), sizeof(float) * (size_t)(rows * heads * hd));
+    struct step s = kit_step(rows, pos, 0);
+    kit_run(&p, &s);
+    for (int i = 0; i < rows * heads; i++)
+        for (int j = 0; j < hd; j++) {
+            const float *v = before + i * hd;
+            const int half = rot / 2, f = j % (half ? half : 1);
+            const double angle = (pos + i / heads) * pow((double)theta, -2.0 * f / rot);
+            double want = (double)v[j];
+            if (j < half)
+                want = (double)v[j] * cos(angle) - (double)v[j + half] * sin(angle);
+            else if (j < rot)
+                want = (double)v[j] * cos(angle) + (double)v[j - half] * sin(angle);
+            assert_true(fabs(want - (double)program_at(&p, x)[i * hd + j]) < 5e-6);
+        }
+    end();
+}
+static void test_rope(void **state) {
+    (void)state;
+    rope_case(64, 64, 10000);
+    rope_case(16, 16, 100000);
+    rope_case(80, 32, 10000);
+    rope_case(128, 64, 10000);
+    rope_case(6, 2, 10000);
+    rope_case(256, 64, 10000);
+}
+
+/* ---- ATTN through the KV pool: two sequences, one of them far from an even place ---- */
+static void attention_case(int hd, int heads, int kv_heads, int before, int rows) {
+    const int kv_rows = 230, base[2] = { 0, 101 }, qd = heads * hd, kd = kv_heads * hd, total = 2 * rows;
+    begin(total, kv_rows);
+    struct mat q = kept(DIM_ROWS, total, qd), k = kept(DIM_ROWS, total, kd), v = kept(DIM_ROWS, total, kd);
+    struct mat y = kept(DIM_ROWS, total, qd), kc = program_kv(&p, kd), vc = program_kv(&p, kd);
+    op_kv_put(&p, kc, k, true);
+    op_kv_put(&p, vc, v, false);
+    op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd });
+    ready();
+    const size_t all = (size_t)(before + rows) * (size_t)kd;
+    float *hk[2], *hv[2];
+    for (int i = 0; i < 2; i++) {
+        hk[i] = malloc(all * sizeof(float));
+        hv[i] = malloc(all * sizeof(float));
+    }
+    for (int from = 0; from < before + rows;) { /* in chunks, the last of them is the one that is looked at */
+        const int n = from < before ? (before - from < rows ? before - from : rows) : rows;
+        struct step s = { .n = { 0 } };
+        int id[ROWS_MAX] = { 0 };
+        for (int i = 0; i < 2; i++) step_rows(&s, id, n, from, base[i], true);
+        kit_input(&p, q, 2 * n);
+        kit_input(&p, k, 2 * n);
+        kit_input(&p, v, 2 * n);
+        for (int i = 0; i < 2; i++) {
+            memcpy(hk[i] + from * kd, program_at(&p, k) + i * n * kd, sizeof(float) * (size_t)(n * kd));
+            memcpy(hv[i] + from * kd, program_at(&p, v) + i * n * kd, sizeof(float) * (size_t)(n * kd));
+        }
+        kit_run(&p, &s);
+        from += n;
+    }
+    for (int i = 0; i < total * heads; i++) {
+        const int r = i / heads, h = i % heads, kh = h / (heads / kv_heads) * hd, seq = r / rows,
+                  len = before + r % rows + 1;
+        const float *qv = program_at(&p, q) + r * qd + h * hd, *got = program_at(&p, y) + r * qd + h * hd;
+        double w[256], sum = 0;
+        for (int t = 0; t < len; t++) {
+            double dot = 0;
+            for (int d = 0; d < hd; d++) dot += (double)qv[d] * (double)hk[seq][t * kd + kh + d];
+            sum += w[t] = exp(dot / sqrt(hd));
+        }
+        for (int d = 0; d < hd; d++) {
+            double want = 0;
+            for (int t = 0; t < len; t++) want += w[t] / sum * (double)hv[seq][t * kd + kh + d];
+            if (!(fabs(want - (double)got[d]) < 3e-6))
+                fail_msg("%s: head_dim %d, %d/%d heads, row %d of %d after %d, head %d: %g, not %g", isa, hd, heads,
+                         kv_heads, r, rows, before, h, (double)got[d], want);
+        }
+    }
+    kit_guard(&p, y, total);
+    for (int i = 0; i < 2; i++) {
+        free(hk[i]);
+        free(hv[i]);
+    }
+    end();
+}
+static void test_attention(void **state) {
+    (void)state;
+    attention_case(64, 9, 3, 0, 1); /* a KV length of 1 */
+    attention_case(64, 9, 3, 100, 1);
+    attention_case(64, 9, 3, 64, 5);
+    attention_case(16, 4, 4, 3, 17);
+    attention_case(128, 2, 1, 30, 3);
+    attention_case(80, 5, 1, 20, 13);
+    attention_case(88, 2, 2, 70, 2); /* no multiple of 16 columns */
+    attention_case(10, 3, 1, 90, 11);
+    attention_case(16, 32, 1, 5, 2);  /* more heads on one KV head than a pass takes */
+    attention_case(32, 2, 2, 89, 12); /* up to the last row of the pool */
+}
+static void test_attention_over_a_plain_matrix(void **state) { /* an encoder: every row sees every row */
+    (void)state;
+    const int rows = 21, hd = 24, heads = 2;
+    begin(4, 16);
+    struct mat q = kept(DIM_FIXED, rows, heads * hd), k = kept(DIM_FIXED, rows, heads * hd);
+    struct mat v = kept(DIM_FIXED, rows, heads * hd), y = kept(DIM_FIXED, rows, heads * hd);
+    op_attn(&p, y, q, k, v, (struct attn_of){ heads, heads, hd });
+    ready();
+    kit_input(&p, q, rows);
+    kit_input(&p, k, rows);
+    kit_input(&p, v, rows);
+    struct step s = { .n = { 0 } };
+    kit_run(&p, &s);
+    for (int i = 0; i < rows * heads; i++) {
+        const int at = i % heads * hd;
+        double w[21], sum = 0;
+        for (int t = 0; t < rows; t++) {
+            double dot = 0;
+            for (int d = at; d < at + hd; d++)
+                dot += (double)program_at(&p, q)[i / heads * heads * hd + d] *
+                       (double)program_at(&p, k)[t * heads * hd + d];
+            sum += w[t] = exp(dot / sqrt(hd));
+        }
+        for (int d = at; d < at + hd; d++) {
+            double want = 0;
+            for (int t = 0; t < rows; t++) want += w[t] / sum * (double)program_at(&p, v)[t * heads * hd + d];
+            assert_true(fabs(want - (double)program_at(&p, y)[i / heads * heads * hd + d]) < 3e-6);
+        }
+    }
+    end();
+}
+
+int main(void) {
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_linear_wanted_as),
+        cmocka_unit_test(test_linear_odd_columns),
+        cmocka_unit_test(test_linear_whole_bucket),
+        cmocka_unit_test(test_nan_in_a_row_reaches_its_results_only),
+        cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_bad_rows_stop_the_step),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_over_a_plain_matrix),
+    };
+    int failed = 0;
+    for (int i = 0; i < KIT_ISAS; i++) {
+        isa = kit_isas[i];
+        threads = 1 + i % 3;
+        if (!kit_open(isa, 1)) {
+            print_message("%s: not on this processor\n", isa);
+            continue;
+        }
+        kit_close();
+        failed += cmocka_run_group_tests_name(isa, tests, NULL, NULL);
+    }
+    return failed;
+}
