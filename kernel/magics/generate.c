@@ -1,0 +1,359 @@
+/* %generate %chat %template: text from the loaded model. */
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "job.h"
+#include "kernel/language/state.h"
+#include "kernel/present/format.h"
+#include "kernel/present/progress.h"
+#include "kernel/present/table.h"
+#include "magics.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { STOPS = 16, PROMPT_MAX = 64 << 20 };
+static const char SESSION[] = "chat";
+
+struct run {
+    struct call *c;
+    struct engine_req q;
+    const char *stop[STOPS];
+    int stop_id[STOPS];
+    struct engine_message plain[2]; /* system, user */
+    struct buf text;
+    struct engine_done done;
+    struct progress progress;
+    bool stream;
+};
+
+/* ---- what is asked ---- */
+static int add_stops(struct run *r) {
+    const struct args *a = &r->c->args;
+    for (int i = 0; i < a->n; i++) {
+        const bool text = !strcmp(a->v[i].option->name, "stop"), id = !strcmp(a->v[i].option->name, "stop-token-ids");
+        if ((text && r->q.stops == STOPS) || (id && r->q.stop_ids == STOPS))
+            return err_set(r->c->e, STATUS_INVALID, "--%s: at most %d of them", a->v[i].option->name, STOPS);
+        if (text && !*a->v[i].text)
+            return err_set(r->c->e, STATUS_INVALID, "--stop \"\": an empty text would stop at once");
+        if (text) r->stop[r->q.stops++] = a->v[i].text;
+        if (id) r->stop_id[r->q.stop_ids++] = (int)a->v[i].number;
+    }
+    r->q.stop = r->stop;
+    r->q.stop_id = r->stop_id;
+    return 0;
+}
+/* Greedy unless a sampling option was given: HF would ignore a temperature without do_sample, which surprises people. */
+static struct engine_sampling sampling(const struct args *a) {
+    const bool hinted = args_given(a, "temperature") || args_given(a, "top-p") || args_given(a, "top-k");
+    const bool sample = args_given(a, "do-sample") ? args_flag(a, "do-sample") : hinted;
+    const float temperature = sample ? (float)args_number(a, "temperature") : 0;
+    return (struct engine_sampling){ .temperature = temperature,
+                                     .top_p = temperature > 0 ? (float)args_number(a, "top-p") : 1,
+                                     .top_k = temperature > 0 ? args_int(a, "top-k") : 0,
+                                     .repetition_penalty = (float)args_number(a, "repetition-penalty"),
+                                     .seed = (uint64_t)args_number(a, "seed") };
+}
+static int ask(struct run *r, struct call *c) {
+    const struct args *a = &c->args;
+    r->c = c;
+    r->stream = args_flag(a, "stream");
+    r->q = (struct engine_req){ .kind = ENGINE_REQ_GENERATE,
+                                .model = interp_model(c->in, args_text(a, "model")),
+                                .template_name = args_text(a, "template"),
+                                .sampling = sampling(a),
+                                .max_new_tokens = args_int(a, "max-new-tokens"),
+                                .min_new_tokens = args_int(a, "min-new-tokens"),
+                                .ignore_eos = args_flag(a, "ignore-eos") };
+    if (r->q.min_new_tokens > r->q.max_new_tokens)
+        return err_set(c->e, STATUS_INVALID, "--min-new-tokens %d is more than --max-new-tokens %d",
+                       r->q.min_new_tokens, r->q.max_new_tokens);
+    progress_init(&r->progress, c->o);
+    buf_init(&r->text, PROMPT_MAX);
+    return add_stops(r);
+}
+/* The text to go on from: the body, the words, --prompt or --file; exactly one of them. *owned: to be freed. NULL and no
+ * error: none was given. */
+static const char *prompt(struct call *c, char **owned, size_t *n) {
+    const char *option = args_text(&c->args, "prompt"), *file = args_text(&c->args, "file");
+    const int given = (c->body != NULL) + (c->args.words.n > 0) + (option != NULL) + (file != NULL);
+    *owned = NULL;
+    if (given > 1) {
+        err_set(c->e, STATUS_INVALID, "%%%s: the prompt is given twice (text, --prompt, --file or the cell's body)",
+                c->magic->name);
+        return NULL;
+    }
+    if (c->body) {
+        *n = c->body_len;
+        return c->body;
+    }
+    if (option) {
+        *n = strlen(option);
+        return option;
+    }
+    if (!given) return NULL;
+    *owned = file ? file_read(file, PROMPT_MAX, n, c->e) : args_join(&c->args, 0);
+    if (!*owned) err_set(c->e, STATUS_NOMEM, "out of memory for the prompt");
+    if (*owned && !file) *n = strlen(*owned);
+    return *owned;
+}
+
+/* ---- what comes ---- */
+static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
+    struct run *r = arg;
+    switch (ev->kind) {
+    case ENGINE_EV_TEXT:
+        buf_add(&r->text, ev->u.text.utf8, ev->u.text.len);
+        if (r->text.failed) return err_set(e, STATUS_NOMEM, "out of memory for the text");
+        if (r->stream) out_stream(r->c->o, OUT_STDOUT, ev->u.text.utf8, ev->u.text.len);
+        return 0;
+    case ENGINE_EV_PROGRESS: /* a short prompt needs no bar */
+        if (ev->u.progress.seconds > 1)
+            progress_update(&r->progress, ev->u.progress.what, ev->u.progress.done, ev->u.progress.total,
+                            ev->u.progress.unit);
+        return 0;
+    case ENGINE_EV_DONE: r->done = ev->u.done; return 0;
+    default: return 0;
+    }
+}
+static void how_sampled(const struct engine_done *d, struct buf *out) {
+    const struct engine_sampling *s = &d->sampling;
+    if (d->greedy) {
+        buf_puts(out, "sampling: greedy");
+    } else {
+        buf_printf(out, "sampling: T=%g", (double)s->temperature);
+        if (s->top_k) buf_printf(out, " top_k=%d", s->top_k);
+        if (s->top_p < 1) buf_printf(out, " top_p=%g", (double)s->top_p);
+    }
+    if (s->repetition_penalty != 1 && s->repetition_penalty != 0)
+        buf_printf(out, " repetition_penalty=%g", (double)s->repetition_penalty);
+    if (!d->greedy) buf_printf(out, " seed=%llu", (unsigned long long)s->seed);
+}
+static void why_stopped(const struct engine_done *d, struct buf *out) {
+    buf_printf(out, "stopped: %s", engine_stop_text(d->stop));
+    if (!d->stop_text[0] || d->stop < ENGINE_STOP_EOS) return;
+    char quoted[160];
+    size_t n = 0;
+    for (const char *s = d->stop_text; *s && n + 3 < sizeof quoted; s++) {
+        if (*s == '\n') quoted[n++] = '\\';
+        quoted[n++] = *s == '\n' ? 'n' : *s;
+    }
+    quoted[n] = 0;
+    buf_printf(out, " \"%s\"", quoted);
+}
+static double decode_rate(const struct engine_done *d) { return d->tpot_ms > 0 ? 1000 / d->tpot_ms : 0; }
+
+static void timings(const struct engine_done *d, struct doc *doc) {
+    char ttft[32], tpot[32], rate[32], chars[32], prompts[32], made[32], cached[32];
+    format_count(prompts, (uint64_t)d->prompt_tokens);
+    format_count(made, (uint64_t)d->new_tokens);
+    format_count(cached, (uint64_t)d->cached_tokens);
+    format_seconds(ttft, d->ttft_ms * 1e-3);
+    format_seconds(tpot, d->tpot_ms * 1e-3);
+    format_number(rate, decode_rate(d));
+    format_number(chars, d->new_tokens ? decode_rate(d) * (double)d->chars / d->new_tokens : 0);
+    const bool many = d->tpot_ms > 0;
+    struct buf line;
+    buf_init(&line, 1024);
+    buf_printf(&line, "%s prompt tokens%s%s%s, %s new · TTFT %s · TPOT %s", prompts, d->cached_tokens ? " (" : "",
+               d->cached_tokens ? cached : "", d->cached_tokens ? " cached)" : "", made, ttft, many ? tpot : "–");
+    if (many) buf_printf(&line, " · %s tok/s · %s chars/s", rate, chars);
+    doc_line(doc, "%s", buf_text(&line));
+    buf_reset(&line);
+    buf_printf(&line, "%s · ", d->model);
+    how_sampled(d, &line);
+    if (d->template_name[0]) buf_printf(&line, " · template: %s", d->template_name);
+    buf_puts(&line, " · ");
+    why_stopped(d, &line);
+    if (d->utf8_replacements)
+        buf_printf(&line, " · %llu broken characters replaced", (unsigned long long)d->utf8_replacements);
+    doc_line(doc, "%s", buf_text(&line));
+    buf_fini(&line);
+}
+/* The same numbers for programs that read the notebook. */
+static json_t *numbers(const struct engine_done *d) {
+    return json_pack("{s:{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:b, s:s}}", "jaeda", "model", d->model,
+                     "prompt_tokens", d->prompt_tokens, "cached_tokens", d->cached_tokens, "new_tokens", d->new_tokens,
+                     "ttft_ms", d->ttft_ms, "prefill_ms", d->prefill_ms, "decode_ms", d->decode_ms, "tpot_ms",
+                     d->tpot_ms, "chars", (json_int_t)d->chars, "greedy", (int)d->greedy, "stop",
+                     engine_stop_text(d->stop));
+}
+static void show_end(struct run *r) {
+    struct doc d;
+    doc_init(&d);
+    timings(&r->done, &d);
+    json_t *bundle = doc_bundle(&d);
+    if (bundle) out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
+    doc_fini(&d);
+}
+static int interrupted(struct run *r) {
+    char rate[32], text[160];
+    format_number(rate, decode_rate(&r->done));
+    const int n = r->done.new_tokens, most = r->q.max_new_tokens;
+    snprintf(text, sizeof text,
+             r->done.tpot_ms > 0 ? "interrupted after %d of %d tokens (decode %s tok/s so far)"
+                                 : "interrupted after %d of %d tokens%.0s",
+             n, most, rate);
+    json_t *bundle = doc_plain(text, strlen(text));
+    if (bundle) out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
+    return err_set(r->c->e, STATUS_CANCELLED, "%s", text);
+}
+/* Runs what ask() and the caller's messages describe and shows its end. */
+static int run(struct run *r) {
+    struct call *c = r->c;
+    const int rc = job_run(c->in, c->o, &r->q, on_event, r, c->e);
+    if (progress_shown(&r->progress)) {
+        char text[64], ms[32];
+        format_seconds(ms, r->done.prefill_ms * 1e-3);
+        snprintf(text, sizeof text, rc ? "prefill ended early%.0s" : "prefill took %s", ms);
+        progress_end(&r->progress, doc_plain(text, strlen(text)));
+    }
+    if (!r->stream && r->text.n) out_stream(c->o, OUT_STDOUT, buf_text(&r->text), r->text.n);
+    if (rc) return rc;
+    const char *name = args_text(&c->args, "save");
+    if (name && interp_set(c->in, name, buf_text(&r->text), r->text.n, c->e)) return c->e->code;
+    if (r->done.stop == ENGINE_STOP_CANCELLED) return interrupted(r);
+    if (!args_flag(&c->args, "quiet")) show_end(r);
+    return 0;
+}
+
+/* ---- %generate ---- */
+int magic_generate(struct call *c) {
+    struct run r = { 0 };
+    char *owned;
+    size_t n = 0;
+    const char *text = prompt(c, &owned, &n);
+    if (!text)
+        return err_set(c->e, STATUS_INVALID,
+                       "%%generate needs a prompt: %%generate TEXT, --file FILE, or a %%%%generate cell");
+    int rc = ask(&r, c);
+    const char *system = args_text(&c->args, "system");
+    if (system) r.plain[r.q.messages++] = (struct engine_message){ "system", system, strlen(system) };
+    const bool raw = r.q.template_name && !strcmp(r.q.template_name, "raw");
+    if (!rc && raw && system && !args_last(&c->args, "system")->from_set)
+        rc = err_set(c->e, STATUS_INVALID, "--system needs a chat template; --template raw has none");
+    if (raw) r.q.messages = 0;
+    r.plain[r.q.messages++] = (struct engine_message){ raw ? NULL : "user", text, n };
+    r.q.message = r.plain;
+    if (!rc) rc = run(&r);
+    buf_fini(&r.text);
+    mem_free(owned);
+    return rc;
+}
+
+/* ---- %chat ---- */
+static int push(struct chat *chat, const char *role, const char *text, size_t n, struct err *e) {
+    if (chat->n == chat->cap) {
+        const int cap = chat->cap ? chat->cap * 2 : 16;
+        struct message *v = mem_grow(chat->v, (size_t)cap, sizeof *v);
+        if (!v) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
+        chat->v = v;
+        chat->cap = cap;
+    }
+    struct message *m = &chat->v[chat->n];
+    *m = (struct message){ .text = mem_copy(text, n), .len = n };
+    if (!m->text) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
+    snprintf(m->role, sizeof m->role, "%s", role);
+    chat->n++;
+    return 0;
+}
+static void cut(struct chat *chat, int n) {
+    while (chat->n > n) mem_free(chat->v[--chat->n].text);
+}
+static int forget(struct call *c) {
+    cut(&c->in->chat, 0);
+    if (!c->in->engine) return 0;
+    return job_run(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_RESET, .session = SESSION }, NULL, NULL, c->e);
+}
+static int show_chat(struct call *c) {
+    const struct chat *chat = &c->in->chat;
+    struct doc d;
+    doc_init(&d);
+    if (!chat->n) doc_line(&d, "the conversation is empty: %%chat TEXT starts it");
+    for (int i = 0; i < chat->n; i++) {
+        doc_line(&d, "%s:", chat->v[i].role);
+        doc_code(&d, chat->v[i].text, chat->v[i].len);
+    }
+    return show_doc(c->o, &d, c->e);
+}
+/* The system message opens a conversation; another one starts it anew, but a default of %set does not break into one. */
+static int open_chat(struct call *c) {
+    struct chat *chat = &c->in->chat;
+    const struct arg *system = args_last(&c->args, "system");
+    const bool same = chat->n && system && !strcmp(chat->v[0].role, "system") && !strcmp(chat->v[0].text, system->text);
+    if (args_flag(&c->args, "reset") || (system && !system->from_set && chat->n && !same))
+        if (forget(c)) return c->e->code;
+    return !chat->n && system ? push(chat, "system", system->text, strlen(system->text), c->e) : 0;
+}
+static int say(struct run *r, const char *text, size_t n) {
+    struct chat *chat = &r->c->in->chat;
+    const int before = chat->n;
+    if (push(chat, "user", text, n, r->c->e)) return r->c->e->code;
+    struct engine_message *m = mem_zero((size_t)chat->n, sizeof *m);
+    if (!m) return cut(chat, before), err_set(r->c->e, STATUS_NOMEM, "out of memory for the conversation");
+    for (int i = 0; i < chat->n; i++)
+        m[i] = (struct engine_message){ chat->v[i].role, chat->v[i].text, chat->v[i].len };
+    r->q.message = m;
+    r->q.messages = chat->n;
+    r->q.session = SESSION;
+    const int rc = run(r);
+    mem_free(m);
+    if (rc && rc != STATUS_CANCELLED) {
+        cut(chat, before); /* a question that failed was not asked */
+    } else if (push(chat, "assistant", buf_text(&r->text), r->text.n, r->c->e)) {
+        cut(chat, before);
+        return r->c->e->code;
+    }
+    return rc;
+}
+int magic_chat(struct call *c) {
+    struct run r = { 0 };
+    char *owned = NULL;
+    const char *text = c->body;
+    size_t n = c->body_len;
+    if (c->body && c->args.words.n)
+        return err_set(c->e, STATUS_INVALID, "%%%%chat takes its text from the lines below, not from its own line");
+    if (open_chat(c)) return c->e->code;
+    if (!c->body && !c->args.words.n) {
+        if (!args_flag(&c->args, "reset")) return show_chat(c);
+        struct doc d;
+        doc_init(&d);
+        doc_line(&d, "a new conversation%s", c->in->chat.n ? " with its system message" : "");
+        return show_doc(c->o, &d, c->e);
+    }
+    if (!c->body) text = owned = args_join(&c->args, 0);
+    int rc = text ? 0 : err_set(c->e, STATUS_NOMEM, "out of memory for the prompt");
+    if (owned) n = strlen(owned);
+    if (!rc) rc = ask(&r, c);
+    if (!rc) rc = say(&r, text, n);
+    buf_fini(&r.text);
+    mem_free(owned);
+    return rc;
+}
+
+/* ---- %template ---- */
+static int show_template(struct call *c) {
+    struct models m;
+    const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
+    if (rc) return models_fini(&m), rc;
+    const struct literal *set = variables_get(&c->in->defaults, "template");
+    struct doc d;
+    doc_init(&d);
+    doc_line(&d, "template: %s", set ? set->text : "the model's own");
+    for (int i = 0; i < m.n; i++) doc_line(&d, "%s: its own is %s", m.row[i].name, m.row[i].template_name);
+    if (!m.n) doc_line(&d, "no model is loaded");
+    models_fini(&m);
+    return show_doc(c->o, &d, c->e);
+}
+int magic_template(struct call *c) {
+    const char *name = args_word(&c->args, 0);
+    if (!name) return show_template(c);
+    const struct option *o = option_find(magic_find("generate")->options, "template");
+    double number;
+    struct err why = { 0 };
+    char *checked = strcmp(name, "default") ? option_check(o, name, &number, &why) : NULL;
+    if (why.code) return err_set(c->e, why.code, "%%template: %s (default: the model's own)", why.text);
+    if (!checked) variables_drop(&c->in->defaults, "template");
+    const int rc = checked ? variables_set_text(&c->in->defaults, "template", checked, strlen(checked), c->e) : 0;
+    if (!rc) out_printf(c->o, "template: %s\n", checked ? checked : "the model's own");
+    mem_free(checked);
+    return rc;
+}

@@ -1,0 +1,46 @@
+/* magics.h - the run functions that the table names. Each returns 0, or a status with c->e filled. Executor thread. */
+#ifndef JAEDA_MAGICS_MAGICS_H
+#define JAEDA_MAGICS_MAGICS_H
+#include "kernel/language/magic.h"
+
+/* model.c */
+int magic_load(struct call *c);
+int magic_unload(struct call *c);
+int magic_models(struct call *c);
+int magic_ps(struct call *c);
+int magic_show(struct call *c);
+/* generate.c */
+int magic_generate(struct call *c);
+int magic_chat(struct call *c);
+int magic_template(struct call *c);
+/* profile.c */
+int magic_profile(struct call *c);
+/* machine.c */
+int magic_gpu(struct call *c);
+int magic_sysinfo(struct call *c);
+int magic_log(struct call *c);
+/* settings.c */
+int magic_set(struct call *c);
+int magic_env(struct call *c);
+int magic_alias(struct call *c);
+int magic_lsmagic(struct call *c);
+/* notebook.c */
+int magic_history(struct call *c);
+int magic_time(struct call *c);
+int magic_capture(struct call *c);
+int magic_clear(struct call *c);
+int magic_cd(struct call *c);
+int magic_pwd(struct call *c);
+int magic_bash(struct call *c);
+/* file.c */
+int magic_writefile(struct call *c);
+
+struct doc;
+/* model.c: shows d as one display and frees it. */
+int show_doc(struct out *o, struct doc *d, struct err *e);
+/* file.c: a whole text file of at most max bytes; "~/" is expanded. NULL and e on an error; else mem_free it. */
+char *file_read(const char *path, size_t max, size_t *n, struct err *e);
+/* Expands a leading "~" into out. */
+int file_expand(const char *path, char out[4096], struct err *e);
+
+#endif

@@ -1,0 +1,203 @@
+/* %profile: where the time of prefill and decode goes, and what limits it. */
+#include "base/mem.h"
+#include "job.h"
+#include "kernel/language/state.h"
+#include "kernel/present/format.h"
+#include "kernel/present/progress.h"
+#include "kernel/present/table.h"
+#include "magics.h"
+#include "profile_limit.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const phase_name[] = { "prefill", "decode" };
+
+struct profiling {
+    struct progress progress;
+    struct engine_profile p; /* rows are a copy */
+    struct engine_profile_row *row;
+};
+static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
+    struct profiling *r = arg;
+    if (ev->kind == ENGINE_EV_PROGRESS)
+        progress_update(&r->progress, ev->u.progress.what, ev->u.progress.done, ev->u.progress.total,
+                        ev->u.progress.unit);
+    if (ev->kind != ENGINE_EV_PROFILE) return 0;
+    const int n = ev->u.profile.rows;
+    mem_free(r->row);
+    r->row = mem_zero(n > 0 ? (size_t)n : 1, sizeof *r->row);
+    if (!r->row) return err_set(e, STATUS_NOMEM, "out of memory for the profile's rows");
+    memcpy(r->row, ev->u.profile.row, (size_t)n * sizeof *r->row);
+    r->p = ev->u.profile;
+    r->p.row = r->row;
+    return 0;
+}
+
+/* ---- groups: what a row of the table stands for ---- */
+struct group {
+    char label[72];
+    double calls, ms, bytes, flops;
+};
+static void label_of(const struct engine_profile_row *r, bool by_layer, char out[72]) {
+    if (!by_layer) {
+        snprintf(out, 72, "%s", r->label);
+    } else if (r->layer < 0) {
+        snprintf(out, 72, "outside the layers");
+    } else {
+        snprintf(out, 72, "layer %d", r->layer);
+    }
+}
+static int slower(const void *a, const void *b) {
+    const double x = ((const struct group *)a)->ms, y = ((const struct group *)b)->ms;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+/* Sums the rows of a phase into groups, the slowest first; at most p->rows of them. */
+static int group_rows(const struct engine_profile *p, enum engine_phase phase, bool by_layer, struct group *g) {
+    int n = 0;
+    for (int i = 0; i < p->rows; i++) {
+        const struct engine_profile_row *r = &p->row[i];
+        char label[72];
+        int at = 0;
+        if (r->phase != phase) continue;
+        label_of(r, by_layer, label);
+        while (at < n && strcmp(g[at].label, label)) at++;
+        if (at == n) {
+            g[n] = (struct group){ .calls = 0 };
+            snprintf(g[n++].label, sizeof label, "%s", label);
+        }
+        g[at].calls += r->calls;
+        g[at].ms += r->ms;
+        g[at].bytes += r->bytes;
+        g[at].flops += r->flops;
+    }
+    qsort(g, (size_t)n, sizeof *g, slower);
+    return n;
+}
+static void add_group(struct group *to, const struct group *g) {
+    to->calls += g->calls;
+    to->ms += g->ms;
+    to->bytes += g->bytes;
+    to->flops += g->flops;
+}
+static void group_cells(struct table *t, const struct group *g, const struct engine_profile *p, double all_ms) {
+    const double s = g->ms * 1e-3, gbs = s > 0 ? g->bytes / s * 1e-9 : 0, gflops = s > 0 ? g->flops / s * 1e-9 : 0;
+    table_cell(t, "%s", g->label);
+    table_number(t, g->calls);
+    table_number(t, g->ms);
+    table_number(t, all_ms > 0 ? g->ms / all_ms * 100 : 0);
+    table_number(t, gbs);
+    table_number(t, p->stream_gbs > 0 ? gbs / p->stream_gbs * 100 : NAN);
+    table_number(t, gflops);
+    table_number(t, p->peak_gflops > 0 ? gflops / p->peak_gflops * 100 : NAN);
+}
+static void phase_table(struct doc *d, const char *caption, const struct engine_profile *p, enum engine_phase phase,
+                        const struct group *g, int n, int top, bool by_layer) {
+    struct table t;
+    table_init(&t, caption);
+    table_column(&t, by_layer ? "layer" : "op", TABLE_LEFT);
+    static const char *const title[] = { "calls", "ms", "% of step", "GB/s", "% of peak", "GFLOP/s", "% of peak" };
+    for (int i = 0; i < 7; i++) table_column(&t, title[i], TABLE_RIGHT);
+    t.max_rows = top + 2;
+    struct group rest = { .calls = 0 }, all = { .label = "sum of spans" };
+    for (int i = 0; i < n; i++) {
+        if (i < top || n == top + 1) group_cells(&t, &g[i], p, p->spans_ms[phase]);
+        if (i >= top) add_group(&rest, &g[i]);
+        add_group(&all, &g[i]);
+    }
+    snprintf(rest.label, sizeof rest.label, "%d others", n - top);
+    if (n > top + 1) group_cells(&t, &rest, p, p->spans_ms[phase]);
+    group_cells(&t, &all, p, p->spans_ms[phase]);
+    doc_table(d, &t);
+    table_fini(&t);
+}
+/* "22.4 ± 0.2 ms": no more digits than the spread supports is the reader's business; both have three. */
+static void spread(char out[80], double ms, double sd, int runs) {
+    char mean[32], deviation[32];
+    format_number(mean, ms);
+    format_number(deviation, sd);
+    snprintf(out, 80, runs > 1 ? "%s ± %s ms" : "%s%.0s ms", mean, deviation);
+}
+static int phase_section(struct doc *d, struct call *c, const struct engine_profile *p, enum engine_phase phase) {
+    const bool by_layer = !strcmp(args_text(&c->args, "by"), "layer");
+    struct group *g = mem_zero(p->rows > 0 ? (size_t)p->rows : 1, sizeof *g);
+    if (!g) return err_set(c->e, STATUS_NOMEM, "out of memory for a table");
+    const int n = group_rows(p, phase, by_layer, g);
+    char wall[80], caption[200], rate[32], spans[32], share[32], watched[32];
+    spread(wall, p->wall_ms[phase], p->wall_sd_ms[phase], p->runs);
+    const double tokens = phase == ENGINE_PREFILL ? p->prompt_tokens : 1;
+    format_number(rate, p->wall_ms[phase] > 0 ? tokens / p->wall_ms[phase] * 1000 : 0);
+    if (phase == ENGINE_PREFILL) {
+        snprintf(caption, sizeof caption, "prefill: %d tokens in %s, %s tok/s", p->prompt_tokens, wall, rate);
+    } else {
+        snprintf(caption, sizeof caption, "decode: a token in %s, %s tok/s, at %d tokens of context", wall, rate,
+                 p->context);
+    }
+    phase_table(d, caption, p, phase, g, n, args_int(&c->args, "top"), by_layer);
+    format_number(spans, p->spans_ms[phase]);
+    format_number(watched, p->profiled_ms[phase]);
+    format_percent(share, p->wall_ms[phase] > 0 ? p->spans_ms[phase] / p->wall_ms[phase] : 0);
+    doc_line(d, "sum of spans %s ms = %s of the unprofiled wall time (%s); profiled wall time %s ms", spans, share,
+             wall, watched);
+    struct limit_facts f = { .phase = phase_name[phase],
+                             .wall_ms = p->wall_ms[phase],
+                             .spans_ms = p->spans_ms[phase],
+                             .stream_gbs = p->stream_gbs,
+                             .peak_gflops = p->peak_gflops };
+    for (int i = 0; i < n; i++) f.bytes += g[i].bytes, f.flops += g[i].flops, f.calls += g[i].calls;
+    if (n && !by_layer) f.slowest = g[0].label, f.slowest_ms = g[0].ms;
+    char sentence[320];
+    limit_sentence(&f, sentence);
+    doc_line(d, "%s", sentence);
+    mem_free(g);
+    return 0;
+}
+static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
+    struct doc d;
+    doc_init(&d);
+    json_t *bundle = NULL;
+    char stream[32], peak[32];
+    format_number(stream, p->stream_gbs);
+    format_number(peak, p->peak_gflops);
+    if (!phase_section(&d, c, p, ENGINE_PREFILL) && !phase_section(&d, c, p, ENGINE_DECODE)) {
+        doc_line(&d,
+                 "%s %s · CPU %s, %d thread%s · %d→%d tok · b1 · %d run%s after %d warm-up%s · peaks measured here: %s "
+                 "GB/s, %s GFLOP/s",
+                 p->model, p->dtype, p->isa, p->threads, p->threads == 1 ? "" : "s", p->prompt_tokens, p->decode_steps,
+                 p->runs, p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak);
+        bundle = doc_bundle(&d);
+        if (!bundle) err_set(c->e, STATUS_NOMEM, "out of memory for a table");
+    }
+    doc_fini(&d);
+    return bundle;
+}
+int magic_profile(struct call *c) {
+    const struct engine_message body = { NULL, c->body, c->body_len };
+    if (c->body && args_given(&c->args, "prompt-tokens"))
+        return err_set(c->e, STATUS_INVALID,
+                       "%%%%profile takes the body as its prompt; --prompt-tokens makes one up: one of the two");
+    const struct engine_req q = { .kind = ENGINE_REQ_PROFILE,
+                                  .model = interp_model(c->in, args_text(&c->args, "model")),
+                                  .message = &body,
+                                  .messages = c->body != NULL,
+                                  .prompt_tokens =
+                                      args_given(&c->args, "prompt-tokens") ? args_int(&c->args, "prompt-tokens") : 0,
+                                  .max_new_tokens = args_int(&c->args, "max-new-tokens"),
+                                  .runs = args_int(&c->args, "runs") };
+    struct profiling r = { .row = NULL };
+    progress_init(&r.progress, c->o);
+    int rc = job_run(c->in, c->o, &q, on_event, &r, c->e);
+    json_t *bundle = !rc && r.row ? profile_bundle(c, &r.p) : NULL;
+    if (bundle) {
+        progress_end(&r.progress, bundle);
+    } else {
+        if (!rc) rc = err_set(c->e, STATUS_GONE, "the engine gave no profile");
+        const char *text =
+            rc == STATUS_CANCELLED ? "profile interrupted: nothing was measured to its end" : "profile failed";
+        if (progress_shown(&r.progress)) progress_end(&r.progress, doc_plain(text, strlen(text)));
+        rc = c->e->code;
+    }
+    mem_free(r.row);
+    return rc;
+}

@@ -1,0 +1,203 @@
+/* The table of magics. Everything that names a magic or an option reads it: add one here and it is dispatched, completed,
+ * inspected, listed and explained. */
+#include "magics.h"
+#include <string.h>
+
+/* Names and aliases are those of the tools that people come from: HF first, then vLLM, ollama and llama.cpp. */
+static const struct option sampling[] = {
+    { "max-new-tokens", "n", "max-tokens num-predict predict n-predict output-len osl n-gen new-tokens decode-length",
+      OPTION_INT, .settable = true, .arg = "N", .def = "128", .min = 1, .max = 1e6, .help = "most tokens to write" },
+    { "min-new-tokens", NULL, "min-tokens", OPTION_INT, .settable = true, .arg = "N", .def = "0", .min = 0, .max = 1e6,
+      .help = "no end of text before" },
+    { "temperature", "t", "temp", OPTION_FLOAT, .settable = true, .arg = "T", .def = "1.0", .min = 0, .max = 100,
+      .help = "of sampling; 0 is greedy" },
+    { "top-p", NULL, NULL, OPTION_FLOAT, .settable = true, .arg = "P", .def = "1.0", .min = 0.000001, .max = 1,
+      .help = "of sampling: the likeliest tokens that sum to P" },
+    { "top-k", NULL, NULL, OPTION_INT, .settable = true, .arg = "K", .def = "50", .min = 0, .max = 1e6,
+      .help = "of sampling: the K likeliest tokens; 0: all" },
+    { "repetition-penalty", NULL, "repeat-penalty", OPTION_FLOAT, .settable = true, .arg = "X", .def = "1.0",
+      .min = 0.01, .max = 100, .help = "above 1 makes tokens that were there less likely" },
+    { "do-sample", NULL, "sample !greedy", OPTION_FLAG, .settable = true,
+      .help = "sample or be greedy; when not said: sample if temperature, top-p or top-k is given" },
+    { "seed", NULL, "random-seed", OPTION_INT, .settable = true, .arg = "N", .def = "42", .min = 0,
+      .max = 9007199254740991.0, .help = "of sampling" },
+    { "stop", "r", "stop-strings stop-sequence reverse-prompt", OPTION_TEXT, .list = true, .settable = true,
+      .arg = "TEXT", .help = "end before this text" },
+    { "stop-token-ids", NULL, "stop-ids", OPTION_INT, .list = true, .arg = "ID", .min = 0, .max = 1e7,
+      .help = "end at this token" },
+    { "ignore-eos", NULL, NULL, OPTION_FLAG, .settable = true, .help = "go on behind the end of text" },
+    { "system", "s", "system-prompt", OPTION_TEXT, .settable = true, .arg = "TEXT",
+      .help = "system message; none: the model's own" },
+    { "template", NULL, "chat-template", OPTION_CHOICE, .settable = true, .arg = "NAME", .choices = "raw chatml",
+      .help = "prompt template; none: the model's own" },
+    { "model", "m", NULL, OPTION_TEXT, .settable = true, .arg = "MODEL",
+      .help = "a loaded model; none: the last loaded" },
+    { "stream", NULL, NULL, OPTION_FLAG, .settable = true, .def = "true",
+      .help = "show the text at its end, not as it comes" },
+    { "quiet", "q", NULL, OPTION_FLAG, .settable = true, .help = "no line of timings" },
+    { "save", NULL, NULL, OPTION_NAME, .arg = "NAME", .help = "keep the text in this variable" },
+    { "num-beams", NULL, "beam-width beams", OPTION_LATER, .arg = "N", .def = "1",
+      .help = "greedy and sampled text only" },
+    { "num-return-sequences", NULL, "n-sequences", OPTION_LATER, .arg = "N", .def = "1", .help = "one text a call" },
+    { "min-p", NULL, NULL, OPTION_LATER, .arg = "P", .def = "0", .help = "use --top-p or --top-k" },
+    { "typical-p", NULL, NULL, OPTION_LATER, .arg = "P", .def = "1.0", .help = "use --top-p or --top-k" },
+    { "image", NULL, NULL, OPTION_LATER, .arg = "FILE", .help = "text models only" },
+    { NULL },
+};
+static const struct option generate[] = {
+    { "prompt", "p", NULL, OPTION_TEXT, .arg = "TEXT", .help = "the prompt, as an option" },
+    { "file", "f", NULL, OPTION_PATH, .arg = "FILE", .help = "the prompt is this file" },
+    { NULL },
+};
+static const struct option chat[] = {
+    { "reset", NULL, "clear new", OPTION_FLAG, .help = "forget the conversation first" },
+    { NULL },
+};
+static const struct option load[] = {
+    { "dtype", NULL, "torch-dtype", OPTION_CHOICE, .settable = true, .arg = "D", .def = "auto",
+      .choices = "auto fp32|float32|float|f32 fp16|float16|half|f16",
+      .help = "of the weights in memory; auto: as stored" },
+    { "max-model-len", "c", "ctx-size num-ctx n-ctx max-seq-len context", OPTION_INT, .settable = true, .arg = "N",
+      .min = 1, .max = 1e7,
+      .help = "tokens that prompt and answer may have together; none: the model's, shrunk to fit" },
+    { "threads", NULL, "num-threads n-threads", OPTION_INT, .settable = true, .arg = "N", .min = 1, .max = 1024,
+      .help = "for computing; none: every processor that this process may use" },
+    { "tensor-parallel-size", "tp", "tp num-gpus gpus", OPTION_LATER, .arg = "N", .def = "1", .help = "one device" },
+    { "gpu-memory-utilization", NULL, "mem-fraction-static", OPTION_LATER, .arg = "X", .help = "runs on the CPU" },
+    { "quantization", "q", NULL, OPTION_LATER, .arg = "Q", .help = "a GGUF is loaded in the form it has" },
+    { "load-in-8bit", NULL, "load-in-4bit 8bit 4bit", OPTION_LATER, .help = "a GGUF is loaded in the form it has" },
+    { "revision", NULL, NULL, OPTION_LATER, .arg = "REV", .def = "main", .help = "models are files on this disk" },
+    { "load-format", NULL, "no-weights", OPTION_LATER, .arg = "F", .def = "auto", .help = "GGUF files only" },
+    { NULL },
+};
+static const struct option unload[] = { { "all", NULL, NULL, OPTION_FLAG, .help = "every loaded model" }, { NULL } };
+static const struct option profile[] = {
+    { "prompt-tokens", "p", "n-prompt input-len isl sequence-length prompt-length", OPTION_INT, .arg = "N",
+      .def = "512", .min = 1, .max = 1e6, .help = "length of a made-up prompt" },
+    { "max-new-tokens", "n", "output-len osl n-gen decode-length steps", OPTION_INT, .arg = "N", .def = "32", .min = 1,
+      .max = 1e6, .help = "decode steps measured" },
+    { "by", NULL, NULL, OPTION_CHOICE, .arg = "WHAT", .def = "op", .choices = "op layer",
+      .help = "what a row stands for" },
+    { "top", NULL, NULL, OPTION_INT, .arg = "N", .def = "12", .min = 1, .max = 1000,
+      .help = "rows shown, the slowest; the others are summed up" },
+    { "runs", "r", "repetitions iterations num-iters repeat epochs", OPTION_INT, .arg = "N", .def = "3", .min = 1,
+      .max = 100, .help = "repetitions" },
+    { "model", "m", NULL, OPTION_TEXT, .arg = "MODEL", .help = "a loaded model; none: the last loaded" },
+    { NULL },
+};
+static const struct option log_options[] = {
+    { "lines", "n", NULL, OPTION_INT, .arg = "N", .def = "40", .min = 1, .max = 10000, .help = "how many" }, { NULL }
+};
+static const struct option set[] = { { "reset", NULL, NULL, OPTION_FLAG, .help = "forget all defaults" }, { NULL } };
+static const struct option env[] = {
+    { "ask", NULL, NULL, OPTION_NAME, .arg = "NAME",
+      .help = "read the value by a password prompt: it is nowhere in the notebook" },
+    { "unset", "u", NULL, OPTION_NAME, .arg = "NAME", .help = "remove a variable" },
+    { NULL },
+};
+static const struct option lsmagic[] = { { "json", NULL, NULL, OPTION_FLAG, .help = "as JSON" }, { NULL } };
+static const struct option history[] = {
+    { "numbers", "n", NULL, OPTION_FLAG, .help = "with the cells' numbers" },
+    { "limit", "l", NULL, OPTION_INT, .arg = "N", .min = 1, .max = 100000,
+      .help = "the last N, of earlier sessions too" },
+    { "grep", "g", "search", OPTION_TEXT, .arg = "PATTERN",
+      .help = "those that hold this text; * and ? stand for any" },
+    { NULL },
+};
+static const struct option capture[] = {
+    { "no-stdout", NULL, NULL, OPTION_FLAG, .help = "let the standard output through" },
+    { "no-stderr", NULL, NULL, OPTION_FLAG, .help = "let the errors' stream through" },
+    { "no-display", NULL, NULL, OPTION_FLAG, .help = "let tables and other displays through" },
+    { NULL },
+};
+static const struct option bash[] = {
+    { "out", NULL, NULL, OPTION_NAME, .arg = "NAME", .help = "put the standard output into this variable" },
+    { "err", NULL, NULL, OPTION_NAME, .arg = "NAME", .help = "put the errors' stream into this variable" },
+    { "raise-error", NULL, NULL, OPTION_FLAG, .def = "true", .help = "a script that fails is no error of the cell" },
+    { NULL },
+};
+static const struct option writefile[] = { { "append", "a", NULL, OPTION_FLAG, .help = "add to the end of the file" },
+                                           { NULL } };
+static const struct option clear[] = { { "wait", "w", NULL, OPTION_FLAG, .help = "until the next output comes" },
+                                       { NULL } };
+
+#define GROUPS(...)                                                                                                    \
+    (const struct option *const[]) { __VA_ARGS__, NULL }
+#define BOTH (MAGIC_LINE | MAGIC_CELL)
+/* clang-format off */
+const struct magic magic_table[] = {
+    { "load", "", "MODEL", MAGIC_LINE, GROUPS(load), magic_load, "loads a model: a name of %models, or the path of a .gguf file",
+      "%load smollm2-135m\n%load ~/models/my.gguf --dtype fp32 -c 2048" },
+    { "unload", "stop rm_model", "[MODEL]", MAGIC_LINE, GROUPS(unload), magic_unload, "gives a model's memory back; none: the last loaded", NULL },
+    { "models", "list ls", "", MAGIC_LINE, NULL, magic_models, "lists the models on this disk and how to get others", NULL },
+    { "ps", "", "", MAGIC_LINE, NULL, magic_ps, "lists the loaded models and their memory", NULL },
+    { "show", "info", "[MODEL]", MAGIC_LINE, NULL, magic_show, "tells what is known of a model; none: the last loaded", NULL },
+    { "generate", "prompt ask", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(generate, sampling), magic_generate,
+      "streams text from the loaded model; the body of %%generate is the prompt, byte for byte",
+      "%generate 대한민국의 수도는 -n 32\n%generate \"two\\nlines\" --temperature 0.7 --seed 1\n\n%%generate -n 64 --template raw\nThe capital of Korea is" },
+    { "chat", "", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(chat, sampling), magic_chat,
+      "goes on with the conversation; without text it shows it", "%chat What is KV cache?\n%chat --reset --system \"Answer in Korean.\" Hello" },
+    { "template", "", "[NAME]", MAGIC_LINE, NULL, magic_template, "shows or sets the prompt template: raw, chatml; \"default\": the model's own", NULL },
+    { "profile", "", "", BOTH, GROUPS(profile), magic_profile,
+      "says where the time of prefill and decode goes; the body of %%profile is the prompt", "%profile -p 128 -n 32 --by layer --top 5" },
+    { "gpu", "nvidia_smi", "", MAGIC_LINE, NULL, magic_gpu, "tells what computes here", NULL },
+    { "sysinfo", "", "", MAGIC_LINE, NULL, magic_sysinfo, "lists what a measurement depends on: machine, system, versions, models", NULL },
+    { "set", "config", "[NAME=VALUE...]", MAGIC_LINE | MAGIC_EQUALS, GROUPS(set), magic_set, "shows or sets defaults of options for the cells to come",
+      "%set temperature=0.7 max_new_tokens=64\n%set temperature=default" },
+    { "env", "set_env", "[NAME] [VALUE...]", MAGIC_LINE | MAGIC_EQUALS, GROUPS(env), magic_env, "shows or sets environment variables; secrets stay hidden",
+      "%env HF_HOME=/data/hf\n%env --ask HF_TOKEN" },
+    { "alias", "", "[NAME] [WHAT...]", MAGIC_LINE | MAGIC_RAW, NULL, magic_alias, "another name for a model, a magic line or a !command; -d NAME removes it",
+      "%alias small smollm2-135m\n%alias g %generate -n 32\n%alias top !nvidia-smi" },
+    { "lsmagic", "magics", "", MAGIC_LINE, GROUPS(lsmagic), magic_lsmagic, "lists the magics", NULL },
+    { "history", "hist", "[FROM-TO]", MAGIC_LINE, GROUPS(history), magic_history, "shows earlier inputs", "%history -n 2-5\n%history -l 20 -g profile" },
+    { "time", "", "LINE", BOTH | MAGIC_RAW, NULL, magic_time, "runs a line (or the cell) and says how long it took", "%time %load smollm2-135m" },
+    { "capture", "", "[NAME]", MAGIC_CELL, GROUPS(capture), magic_capture, "runs the cell and keeps what it shows; its text goes into a variable", NULL },
+    { "bash", "sh shell script", "", MAGIC_CELL, GROUPS(bash), magic_bash, "runs the cell with bash; %%sh: with sh", NULL },
+    { "writefile", "file", "FILE", MAGIC_CELL, GROUPS(writefile), magic_writefile, "writes the cell into a file, whole or not at all", NULL },
+    { "cd", "", "[DIR]", MAGIC_LINE, NULL, magic_cd, "changes the working directory; -: the one before", NULL },
+    { "pwd", "", "", MAGIC_LINE, NULL, magic_pwd, "shows the working directory", NULL },
+    { "clear", "cls", "", MAGIC_LINE, GROUPS(clear), magic_clear, "clears what this cell has shown so far", NULL },
+    { "log", "", "", MAGIC_LINE, GROUPS(log_options), magic_log, "shows the last lines of the kernel's log", NULL },
+    { NULL },
+};
+/* clang-format on */
+
+const char *magic_hint(const char *name) {
+    static const char *const hint[][2] = {
+        { "load_ext", "no extensions here, everything is built in. Did you mean %load MODEL?" },
+        { "reload_ext", "no extensions here, everything is built in. Did you mean %load MODEL?" },
+        { "autoreload", "nothing to reload here: cells hold magics, not Python" },
+        { "matplotlib", "not needed: results draw themselves. Tables come from %profile, %ps, %models" },
+        { "pip", "no Python here. In a shell: !pip ..." },
+        { "conda", "no Python here. In a shell: !conda ..." },
+        { "run",
+          "runs Python files elsewhere. In a shell: !python3 FILE; a prompt from a file: %generate --file FILE" },
+        { "timeit", "for one run %time LINE; repeated measurements with spread: %profile" },
+        { "prun", "%profile says where a model's time goes" },
+        { "python", "no Python here. In a shell: !python3 -c '...'" },
+        { "python3", "no Python here. In a shell: !python3 -c '...'" },
+        { "ai", "%generate and %chat talk to the loaded model" },
+        { "sql", "not here" },
+        { "who", "a variable's name in a cell shows its value; completion after $ lists all" },
+        { "whos", "a variable's name in a cell shows its value; completion after $ lists all" },
+        { "seed", "%set seed=N sets it for the cells to come" },
+        { "unalias", "%alias -d NAME" },
+        { "engine", "the engine runs inside this kernel; %ps shows its models" },
+        { "bench", "not there yet; %profile measures prefill and decode with their spread" },
+        { "sweep", "not there yet; %profile measures one setting at a time" },
+        { "compare", "not there yet" },
+        { "fit", "not there yet; %load predicts the memory and refuses what does not fit before it reads" },
+        { "pull", "not there yet; %models says how to get a model" },
+        { "download", "not there yet; %models says how to get a model" },
+        { "plot", "not there yet" },
+        { "runs", "not there yet" },
+        { "results", "not there yet" },
+        { "export", "not there yet" },
+        { "price", "not there yet" },
+        { "cost", "not there yet" },
+        { "assert", "not there yet" },
+    };
+    for (size_t i = 0; i < sizeof hint / sizeof *hint; i++)
+        if (!strcmp(hint[i][0], name)) return hint[i][1];
+    return NULL;
+}

@@ -1,0 +1,36 @@
+/* connection.h - the connection file: which addresses to bind and with which key to sign. Pure but for reading the file. */
+#ifndef JAEDA_KERNEL_PROTOCOL_CONNECTION_H
+#define JAEDA_KERNEL_PROTOCOL_CONNECTION_H
+#include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* X(id, name in the connection file) */
+#define CHANNEL_MAP(X)                                                                                                 \
+    X(SHELL, "shell")                                                                                                  \
+    X(IOPUB, "iopub")                                                                                                  \
+    X(STDIN, "stdin")                                                                                                  \
+    X(CONTROL, "control")                                                                                              \
+    X(HB, "hb")
+enum channel {
+#define X(id, name) CHANNEL_##id,
+    CHANNEL_MAP(X)
+#undef X
+        CHANNELS
+};
+const char *channel_name(enum channel c);
+
+struct connection {
+    bool ipc; /* else tcp */
+    char ip[256];
+    int port[CHANNELS];
+    char key[256], scheme[32];
+};
+/* Errors are one line with the file's name and what is wrong with it. */
+int connection_load(struct connection *c, const char *path, struct err *e);
+/* The same from the file's text. */
+int connection_parse(struct connection *c, const char *json, size_t n, struct err *e);
+/* "tcp://127.0.0.1:5555" or "ipc:///run/x-ipc-1". */
+int connection_endpoint(const struct connection *c, enum channel channel, char *out, size_t size, struct err *e);
+
+#endif

@@ -1,0 +1,384 @@
+#include "base/log.h"
+#include "base/mem.h"
+#include "handlers.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum {
+    MAX_WAITING = 1000,           /* queued cells */
+    MAX_WAITING_BYTES = 64 << 20, /* their messages */
+    ABORT_WINDOW_MS = 30,         /* a failed cell's reply waits so long for cells that were sent before it */
+    STDIN_TRY_MS = 50,            /* between attempts to reach a client whose stdin is still connecting */
+    STDIN_PATIENCE_MS = 3000,
+};
+static const char CLIENTS[] = "inproc://shell-clients"; /* ZeroMQ tells there when one disconnects */
+
+struct server {
+    struct server_parts use;
+    void *control, *shell, *input, *clients;
+    pthread_t thread;
+    int stop; /* eventfd */
+    struct frames in, out;
+    struct wire_replay *replay;
+    struct usage usage;
+    struct job *first, *last; /* cells that wait */
+    int waiting;
+    size_t waiting_bytes;
+    struct job *running;  /* with the executor, or finished and not yet answered */
+    struct job *finished; /* running, when it is to be answered at answer_us */
+    int64_t answer_us;
+    int count;
+    int64_t question_us; /* since when a question could not be delivered; 0: none */
+    char question_id[64];
+    bool shut_down; /* asked for: no further cell starts */
+};
+const struct server_parts *server_parts(const struct server *s) { return &s->use; }
+struct usage *server_usage(struct server *s) {
+    return &s->usage;
+}
+void server_shut_down(struct server *s) { s->shut_down = true; }
+
+/* ---- sending ---- */
+
+static void status(struct server *s, const struct request *r, const char *state) {
+    size_t n;
+    const char *parent = message_header(&r->msg, &n);
+    iopub_post(s->use.iopub, "status", parent, n, json_pack("{s:s}", "execution_state", state));
+}
+static void begin(struct server *s, const struct request *r) { status(s, r, "busy"); }
+/* A bare idle would make a server believe that the kernel rests: while a cell runs, its busy follows. */
+static void end(struct server *s, const struct request *r) {
+    status(s, r, "idle");
+    if (s->running && r != &s->running->request) status(s, &s->running->request, "busy");
+}
+/* Sends to the client of r on its channel's socket. Steals content and metadata. 0, or -1 and errno. */
+static int send(struct server *s, void *socket, const struct request *r, const char *type, json_t *content,
+                json_t *metadata, char *id) {
+    struct buf text, meta;
+    buf_init(&text, (size_t)1 << 30);
+    buf_init(&meta, 1 << 20);
+    struct outgoing m = { .to = &r->msg, .type = type };
+    m.parent = message_header(&r->msg, &m.parent_n);
+    errno = ENOMEM;
+    int rc = content ? wire_dump(&text, content) : -1;
+    if (!rc && metadata) rc = wire_dump(&meta, metadata);
+    m.content = text.p;
+    m.content_n = text.n;
+    m.metadata = meta.p;
+    if (!rc) rc = sender_write(s->use.sender, &s->out, &m, id);
+    if (!rc) rc = channel_send(socket, &s->out);
+    if (rc && errno != EHOSTUNREACH)
+        log_at(LOG_WARN, "%s: a %s was not sent: %s", channel_name(r->channel), type, strerror(errno));
+    json_decref(content);
+    json_decref(metadata);
+    buf_fini(&text);
+    buf_fini(&meta);
+    return rc;
+}
+static void reply(struct server *s, const struct request *r, const char *type, json_t *content, json_t *metadata) {
+    send(s, r->channel == CHANNEL_CONTROL ? s->control : s->shell, r, type, content, metadata, NULL);
+}
+
+/* ---- cells ---- */
+
+static bool flag(const json_t *o, const char *name, bool otherwise) {
+    const json_t *v = json_object_get(o, name);
+    return json_is_boolean(v) ? json_is_true(v) : otherwise;
+}
+/* Takes r. NULL and e: it is no cell that can run. */
+static struct job *job_new(struct request *r, struct err *e) {
+    const json_t *c = r->msg.content, *code = json_object_get(c, "code");
+    if (r->msg.malformed.code)
+        err_set(e, STATUS_INVALID, "%s", r->msg.malformed.text);
+    else if (!json_is_string(code))
+        err_set(e, STATUS_INVALID, "execute_request has no code");
+    struct job *j = e->code ? NULL : mem_zero(1, sizeof *j);
+    if (!j) {
+        err_set(e, STATUS_NOMEM, "no memory for the cell");
+        return NULL;
+    }
+    j->silent = flag(c, "silent", false);
+    j->store = !j->silent && flag(c, "store_history", true);
+    j->allow_stdin = flag(c, "allow_stdin", false);
+    j->stop_on_error = flag(c, "stop_on_error", true);
+    j->code = json_string_value(code);
+    j->code_n = json_string_length(code);
+    j->request = *r;
+    *r = (struct request){ 0 };
+    return j;
+}
+/* A cell that cannot even wait: its front end shows the error under it. */
+static void refuse_cell(struct server *s, const struct request *r, const struct err *e) {
+    size_t n;
+    const char *parent = message_header(&r->msg, &n);
+    json_t *content = error_reply(e);
+    begin(s, r);
+    if (!flag(r->msg.content, "silent", false)) iopub_post(s->use.iopub, "error", parent, n, error_output(e));
+    json_object_set_new(content, "execution_count", json_integer(s->count));
+    reply(s, r, "execute_reply", content, NULL);
+    end(s, r);
+}
+static void queue_cell(struct server *s, struct request *r) {
+    struct err e = { 0 };
+    const size_t bytes = r->msg.frames.bytes.n;
+    if (s->waiting >= MAX_WAITING || s->waiting_bytes + bytes > MAX_WAITING_BYTES)
+        err_set(&e, STATUS_BUSY, "%d cells wait already: run this one later", s->waiting);
+    struct job *j = e.code ? NULL : job_new(r, &e);
+    if (!j) {
+        refuse_cell(s, r, &e);
+        return;
+    }
+    if (s->last)
+        s->last->next = j;
+    else
+        s->first = j;
+    s->last = j;
+    s->waiting++;
+    s->waiting_bytes += bytes;
+}
+static struct job *next_cell(struct server *s) {
+    struct job *j = s->first;
+    if (!j) return NULL;
+    s->first = j->next;
+    if (!s->first) s->last = NULL;
+    j->next = NULL;
+    s->waiting--;
+    s->waiting_bytes -= j->request.msg.frames.bytes.n;
+    return j;
+}
+static void abort_waiting(struct server *s) {
+    for (struct job *j; (j = next_cell(s)); job_free(j)) {
+        begin(s, &j->request);
+        reply(s, &j->request, "execute_reply",
+              json_pack("{s:s, s:i}", "status", "aborted", "execution_count", s->count), NULL);
+        end(s, &j->request);
+    }
+}
+static void start_next(struct server *s) {
+    if (s->shut_down) abort_waiting(s);
+    struct job *j = s->running ? NULL : next_cell(s);
+    if (!j) return;
+    size_t n;
+    const char *parent = message_header(&j->request.msg, &n);
+    begin(s, &j->request);
+    iopub_running(s->use.iopub, parent, n);
+    if (j->store) s->count++;
+    j->count = s->count;
+    if (!j->silent)
+        iopub_post(s->use.iopub, "execute_input", parent, n,
+                   json_pack("{s:s%, s:i}", "code", j->code, j->code_n, "execution_count", j->count));
+    s->running = j;
+    executor_start(s->use.executor, j);
+}
+static void receive_all_cells(struct server *s);
+static void answer_cell(struct server *s) {
+    struct job *j = s->finished;
+    const bool stop = j->failed && j->stop_on_error;
+    if (stop) receive_all_cells(s);
+    reply(s, &j->request, "execute_reply", j->reply,
+          json_pack("{s:s, s:s}", "started", j->started, "status", j->failed ? "error" : "ok"));
+    j->reply = NULL;
+    s->running = s->finished = NULL;
+    iopub_running(s->use.iopub, NULL, 0);
+    end(s, &j->request);
+    job_free(j);
+    if (stop) abort_waiting(s);
+}
+/* now: the reply of a failed cell does not wait for the cells behind it. */
+static void look_at_executor(struct server *s, bool now) {
+    struct job *j = executor_finished(s->use.executor);
+    if (j) {
+        s->finished = j;
+        s->answer_us = j->failed && j->stop_on_error ? clock_us() + ABORT_WINDOW_MS * 1000 : 0;
+    }
+    if (s->finished && (now || clock_us() >= s->answer_us)) answer_cell(s);
+    start_next(s);
+}
+
+/* ---- questions of a running cell ---- */
+
+static void no_answer(struct server *s, const char *why) {
+    s->question_us = 0;
+    executor_answer(s->use.executor, NULL, 0, why);
+}
+static void look_for_question(struct server *s) {
+    struct buf prompt;
+    bool password;
+    buf_init(&prompt, 1 << 20);
+    if (!s->running || !executor_question(s->use.executor, &prompt, &password)) {
+        s->question_us = 0;
+        buf_fini(&prompt);
+        return;
+    }
+    const int rc = send(s, s->input, &s->running->request, "input_request",
+                        json_pack("{s:s%, s:b}", "prompt", buf_text(&prompt), prompt.n, "password", password), NULL,
+                        s->question_id);
+    buf_fini(&prompt);
+    if (!s->question_us) s->question_us = clock_us();
+    if (!rc) {
+        s->question_us = 0;
+        executor_asked(s->use.executor);
+    } else if (errno != EHOSTUNREACH || clock_us() - s->question_us > STDIN_PATIENCE_MS * 1000LL)
+        no_answer(s, "the front end cannot be asked: it has left, or has no stdin channel");
+}
+/* Only the client that was asked may answer, and only the question that is open: one answered late, after an
+ * interrupt, must not become the next question's password. */
+static void input_reply(struct server *s, const struct request *r) {
+    const char *asked = json_string_value(json_object_get(r->msg.parent, "msg_id"));
+    const json_t *value = json_object_get(r->msg.content, "value");
+    const size_t own = strlen(s->use.sender->session);
+    if (strcmp(r->msg.type, "input_reply") || !s->running || !message_same_sender(&r->msg, &s->running->request.msg))
+        return;
+    if (asked && !strncmp(asked, s->use.sender->session, own) && strcmp(asked, s->question_id)) return;
+    if (json_is_string(value))
+        executor_answer(s->use.executor, json_string_value(value), json_string_length(value), NULL);
+    else
+        no_answer(s, "the front end's input_reply has no value");
+}
+/* Frames of the monitor: {u16 event, u32 value: the descriptor}, address. */
+static void client_left(struct server *s) {
+    size_t n;
+    int unused;
+    uint32_t fd;
+    while (channel_recv(s->clients, &s->in, &unused) > 0) {
+        const char *p = frames_at(&s->in, 0, &n);
+        if (n < 6) continue;
+        memcpy(&fd, p + 2, sizeof fd);
+        if (s->running && s->running->request.fd == (int)fd) no_answer(s, "the front end that was asked has left");
+    }
+}
+
+/* ---- receiving ---- */
+
+static void answer(struct server *s, const struct request *r) {
+    struct err e = { 0 };
+    const struct handler *h = handler_find(r->msg.type);
+    begin(s, r);
+    if (!h) log_at(LOG_INFO, "%s: no answer to a %.60s", channel_name(r->channel), r->msg.type);
+    if (r->msg.malformed.code) err_set(&e, STATUS_INVALID, "%s", r->msg.malformed.text);
+    json_t *content = h && !e.code ? h->answer(s, r, &e) : NULL;
+    if (!content && h && h->reply) {
+        err_set(&e, STATUS_NOMEM, "no memory to answer");
+        content = error_reply(&e);
+    }
+    if (e.code) log_at(LOG_WARN, "%s: a %.60s failed: %s", channel_name(r->channel), r->msg.type, e.text);
+    if (content) reply(s, r, h->reply, content, NULL);
+    end(s, r);
+}
+/* One message from one socket; false: there was none. */
+static bool receive(struct server *s, void *socket, enum channel channel) {
+    struct err e = { 0 };
+    struct request r = { .channel = channel };
+    if (channel_recv(socket, &s->in, &r.fd) <= 0) return false;
+    if (s->in.failed) {
+        log_at(LOG_WARN, "%s: refused a message: it has more than %d MiB or %d frames", channel_name(channel),
+               CHANNEL_MAX_FRAME >> 20, WIRE_MAX_FRAMES);
+        return true;
+    }
+    if (wire_read(&r.msg, &s->in, s->use.key, s->replay, &e)) {
+        log_at(LOG_WARN, "%s: refused a message: %s", channel_name(channel), e.text);
+        return true;
+    }
+    if (channel == CHANNEL_STDIN)
+        input_reply(s, &r);
+    else if (channel == CHANNEL_SHELL && !strcmp(r.msg.type, "execute_request"))
+        queue_cell(s, &r);
+    else
+        answer(s, &r);
+    message_fini(&r.msg);
+    return true;
+}
+static void receive_all_cells(struct server *s) {
+    for (int i = 0; i < MAX_WAITING && receive(s, s->shell, CHANNEL_SHELL); i++) {
+    }
+}
+static long pause_ms(const struct server *s) {
+    if (s->finished) {
+        const int64_t left = s->answer_us - clock_us();
+        return left > 0 ? (long)(left / 1000 + 1) : 0;
+    }
+    return s->question_us ? STDIN_TRY_MS : -1;
+}
+static void *serve(void *arg) {
+    struct server *s = arg;
+    zmq_pollitem_t at[] = {
+        { .socket = s->control, .events = ZMQ_POLLIN },
+        { .socket = s->shell, .events = ZMQ_POLLIN },
+        { .socket = s->input, .events = ZMQ_POLLIN },
+        { .socket = s->clients, .events = ZMQ_POLLIN },
+        { .fd = executor_fd(s->use.executor), .events = ZMQ_POLLIN },
+        { .fd = s->stop, .events = ZMQ_POLLIN },
+    };
+    const uint64_t one = 1;
+    bool told = false;
+    while (!at[5].revents) {
+        if (zmq_poll(at, sizeof at / sizeof *at, pause_ms(s)) < 0 && errno != EINTR) break;
+        /* One message of each a turn: a client that floods shell does not keep an interrupt on control waiting. */
+        receive(s, s->control, CHANNEL_CONTROL);
+        receive(s, s->shell, CHANNEL_SHELL);
+        receive(s, s->input, CHANNEL_STDIN);
+        client_left(s);
+        look_at_executor(s, false);
+        look_for_question(s);
+        if (s->shut_down && !told) told = write(s->use.quit, &one, sizeof one) == sizeof one;
+    }
+    s->shut_down = true;
+    look_at_executor(s, true);
+    return NULL;
+}
+
+/* ---- opening and closing ---- */
+
+static int bind_all(struct server *s, void *context, const struct connection *c, struct err *e) {
+    int on = 1;
+    s->control = channel_bind(context, ZMQ_ROUTER, c, CHANNEL_CONTROL, e);
+    s->shell = s->control ? channel_bind(context, ZMQ_ROUTER, c, CHANNEL_SHELL, e) : NULL;
+    s->input = s->shell ? channel_bind(context, ZMQ_ROUTER, c, CHANNEL_STDIN, e) : NULL;
+    s->clients = s->input ? zmq_socket(context, ZMQ_PAIR) : NULL;
+    /* Mandatory: a question to a client that is not there fails instead of waiting for ever. */
+    if (s->clients && !zmq_setsockopt(s->input, ZMQ_ROUTER_MANDATORY, &on, sizeof on) &&
+        !zmq_socket_monitor(s->shell, CLIENTS, ZMQ_EVENT_DISCONNECTED) && !zmq_connect(s->clients, CLIENTS))
+        return 0;
+    return err_set(e, STATUS_IO, "sockets: %s", zmq_strerror(errno)), STATUS_IO;
+}
+static void server_free(struct server *s) {
+    if (s->shell) zmq_socket_monitor(s->shell, NULL, 0);
+    void *const sockets[] = { s->control, s->shell, s->input, s->clients };
+    for (int i = 0; i < 4; i++)
+        if (sockets[i]) zmq_close(sockets[i]);
+    for (struct job *j; (j = next_cell(s));) job_free(j);
+    job_free(s->finished);
+    frames_fini(&s->in);
+    frames_fini(&s->out);
+    wire_replay_close(s->replay);
+    if (s->stop >= 0) close(s->stop);
+    mem_free(s);
+}
+int server_open(struct server **out, void *context, const struct connection *c, const struct server_parts *parts,
+                struct err *e) {
+    *out = NULL;
+    struct server *s = mem_zero(1, sizeof *s);
+    if (!s) return err_set(e, STATUS_NOMEM, "no memory for the sockets");
+    s->use = *parts;
+    frames_init(&s->in, CHANNEL_MAX_FRAME);
+    frames_init(&s->out, SIZE_MAX / 2);
+    s->replay = wire_replay_open();
+    s->stop = eventfd(0, EFD_CLOEXEC);
+    int rc = s->replay && s->stop >= 0 ? 0 : err_set(e, STATUS_NOMEM, "no memory for the sockets");
+    if (!rc) rc = bind_all(s, context, c, e);
+    if (!rc) rc = thread_start(&s->thread, "io", false, serve, s, e);
+    if (!rc)
+        *out = s;
+    else
+        server_free(s);
+    return rc;
+}
+void server_close(struct server *s) {
+    if (!s) return;
+    const uint64_t one = 1;
+    if (write(s->stop, &one, sizeof one) == sizeof one) pthread_join(s->thread, NULL);
+    server_free(s);
+}
