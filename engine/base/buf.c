@@ -1,10 +1,12 @@
 #include "buf.h"
 #include "mem.h"
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-void buf_init(struct buf *b, size_t max) { *b = (struct buf){ .max = max }; }
+/* Half of what a size_t holds, so that no sum of lengths wraps. */
+void buf_init(struct buf *b, size_t max) { *b = (struct buf){ .max = max < SIZE_MAX / 2 ? max : SIZE_MAX / 2 }; }
 void buf_fini(struct buf *b) {
     mem_free(b->p);
     *b = (struct buf){ .max = b->max };

@@ -1,4 +1,5 @@
 #include "dtype.h"
+#include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
@@ -29,5 +30,6 @@ enum dtype dtype_parse(const char *name) {
 }
 size_t dtype_bytes(int dt, size_t n) {
     const struct dtype_info *t = dtype_info(dt);
-    return t && n % (size_t)t->block == 0 ? n / (size_t)t->block * (size_t)t->bytes : 0;
+    if (!t || n % (size_t)t->block || n / (size_t)t->block > SIZE_MAX / (size_t)t->bytes) return 0;
+    return n / (size_t)t->block * (size_t)t->bytes;
 }

@@ -12,7 +12,10 @@ static int refused(void) {
     return at > 0 && n >= at;
 }
 void *mem_alloc(size_t bytes) { return refused() ? NULL : malloc(bytes ? bytes : 1); }
-void *mem_zero(size_t n, size_t size) { return refused() ? NULL : calloc(n ? n : 1, size ? size : 1); }
+void *mem_zero(size_t n, size_t size) {
+    if (refused() || (size && n > SIZE_MAX / size)) return NULL;
+    return calloc(n ? n : 1, size ? size : 1);
+}
 void *mem_grow(void *p, size_t n, size_t size) {
     if (refused() || (size && n > SIZE_MAX / size)) return NULL;
     const size_t bytes = n * size;

@@ -1,0 +1,187 @@
+"""What a user sees in JupyterLab, in a headless Chromium. The pictures stay in tests/output.
+
+The tests share one notebook and go through it from top to bottom, as a user would."""
+import json
+import pathlib
+import time
+
+import pytest
+from devtools import SHIFT, Browser, find
+from lab import Lab, Notebook
+
+PICTURES = pathlib.Path(__file__).resolve().parents[1] / "output"
+LOAD, STREAM, LONG, AFTER, PROFILE, COMPLETE, HELP, KOREAN = range(8)
+CELLS = [
+    "%load smollm2-135m",
+    "%%generate -n 160 --temperature 0 --ignore-eos\nOnce upon a time, in a small village by the sea,",
+    "%%generate -n 4000 --temperature 0 --ignore-eos\nCount from one to a thousand:",
+    "!echo the kernel is still here",
+    "%profile --prompt-tokens 64 --top 6",
+    "%l",
+    "%generate",
+    "%%generate -n 24 --temperature 0\n### 질문: 딥러닝이 뭐야?\n\n### 답변:",
+]
+# The lowest contrast of any text in a cell's output against what is painted behind it (WCAG 2: 4.5 is readable).
+CONTRAST = """(() => {
+  const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
+  const light = c => { const [r, g, b] = c.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+                       return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+                        if (c.length && (c.length < 4 || c[3] > .5)) return c.slice(0, 3); } return [255, 255, 255]; };
+  let worst = [99, ''];
+  for (const e of document.querySelectorAll('.jp-OutputArea *')) {
+    const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim();
+    if (!text || !e.getClientRects().length || e.closest('.jp-OutputPrompt')) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(behind(e))].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < worst[0]) worst = [ratio, text.slice(0, 60)];
+  }
+  return worst; })()"""
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory):
+    if find() is None:
+        pytest.skip("no chromium here")
+    PICTURES.mkdir(exist_ok=True)
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    browser = None
+    try:
+        browser = Browser()
+        yield Notebook(lab, browser, CELLS)
+    except Exception:
+        if browser:
+            browser.screenshot(PICTURES / "failure.png")
+        print((lab.folder / "lab.log").read_text()[-4000:])
+        raise
+    finally:
+        if browser:
+            browser.close()
+        lab.close()
+
+
+def picture(notebook, name):
+    notebook.browser.screenshot(PICTURES / f"{name}.png")
+
+
+def theme(notebook, name):
+    notebook.browser.js(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{name}'}})")
+    light = "false" if "Dark" in name else "true"
+    notebook.browser.wait(f"document.body.dataset.jpThemeLight === '{light}'", f"the theme {name}")
+    time.sleep(0.5)  # the style sheet follows the attribute
+
+
+def seen_and_prompt(notebook, number):
+    """Text and prompt of one moment: both in one expression."""
+    return notebook.browser.js(f"[{notebook.cell(number, '.jp-OutputArea')}?.innerText || '',"
+                               f" {notebook.cell(number, '.jp-InputPrompt')}.innerText.trim()]")
+
+
+def wait_for_text(notebook, number, length, seconds=60):
+    return notebook.browser.wait(lambda: (lambda s: s if len(s[0]) >= length else None)(seen_and_prompt(notebook, number)),
+                                 f"text under cell {number}", seconds)
+
+
+def test_a_load_ends_as_one_sentence(notebook):
+    text = notebook.run(LOAD, 120)
+    assert "SmolLM2" in text and "MiB/s" in text and "134" in text, text
+    outputs = notebook.browser.js(f"{notebook.cell(LOAD)}.querySelectorAll('.jp-OutputArea-output').length")
+    assert outputs == 1, f"{outputs} displays where one is updated in place: {text}"
+
+
+def test_streamed_text_is_visible_before_the_cell_ends(notebook):
+    notebook.start(STREAM)
+    seen, prompt = wait_for_text(notebook, STREAM, 30)
+    picture(notebook, "streaming")
+    assert prompt.startswith("[*]"), f"the text came only with the end: {prompt} {seen}"
+    notebook.finished(STREAM, 120)
+    text = notebook.text(STREAM)
+    assert len(text) > len(seen) and text.startswith(seen.rstrip()[:25]), text
+    for word in ("160", "TTFT", "TPOT", "tok/s", "chars/s"):
+        assert word in text, f"{word} is not in: {text[-300:]}"
+
+
+def test_a_completion_while_generating_leaves_the_server_busy(notebook):
+    notebook.start(LONG)
+    wait_for_text(notebook, LONG, 30)
+    start = time.monotonic()
+    reply = notebook.browser.js("jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+                                ".requestComplete({code: '%l', cursor_pos: 2}).then(r => r.content)")
+    took = time.monotonic() - start
+    assert any("load" in m for m in reply["matches"]), reply
+    assert took < 5, f"the completion waited {took:.1f} s for the generation"
+    states = []
+    for _ in range(10):
+        states.append(notebook.lab.execution_state())
+        time.sleep(0.1)
+    assert notebook.running(LONG), "the generation was over too early to say anything"
+    assert set(states) == {"busy"}, f"the server believes that the kernel rests: {states}"
+
+
+def test_the_stop_button_ends_a_generation_and_the_next_cell_runs(notebook):
+    assert notebook.running(LONG)
+    start = time.monotonic()
+    notebook.browser.click("document.querySelector('.jp-NotebookPanel-toolbar [data-jp-item-name=interrupt] button,"
+                           " .jp-NotebookPanel-toolbar [data-jp-item-name=interrupt] jp-button')")
+    notebook.finished(LONG, 30)
+    assert time.monotonic() - start < 15
+    assert "interrupted" in notebook.text(LONG).lower(), notebook.text(LONG)[-300:]
+    assert "the kernel is still here" in notebook.run(AFTER, 30)
+    # The weights stayed: a generation starts without a load.
+    assert "tok/s" in notebook.run(KOREAN, 60)
+
+
+def test_no_syllable_is_broken(notebook):
+    assert "\ufffd" not in notebook.text(KOREAN)
+
+
+def test_the_profile_is_a_table(notebook):
+    notebook.run(PROFILE, 180)
+    tables = notebook.browser.js(f"[...{notebook.cell(PROFILE)}.querySelectorAll('.jp-RenderedHTMLCommon table')].map(t => ("
+                                 "{head: [...t.querySelectorAll('th')].map(e => e.innerText), rows: t.rows.length}))")
+    assert tables and tables[0]["rows"] >= 4, notebook.html(PROFILE)[:2000]
+    head = " ".join(tables[0]["head"])
+    for word in ("ms", "GB/s"):
+        assert word in head, head
+    text = notebook.text(PROFILE).lower()
+    assert "prefill" in text and "decode" in text
+    notebook.browser.js(f"{notebook.cell(PROFILE)}.scrollIntoView()")
+    picture(notebook, "profile")
+
+
+def test_tab_shows_what_can_follow(notebook):
+    notebook.select(COMPLETE)
+    notebook.browser.key("Tab")
+    text = notebook.browser.wait("document.querySelector('.jp-Completer:not(.lm-mod-hidden)')?.innerText", "completions")
+    picture(notebook, "completion")
+    for name in ("load", "lsmagic", "log"):
+        assert name in text, text
+    notebook.browser.key("Escape")
+
+
+def test_shift_tab_shows_help(notebook):
+    notebook.select(HELP)
+    notebook.browser.key("Tab", SHIFT)
+    text = notebook.browser.wait("document.querySelector('.jp-Tooltip')?.innerText", "the tooltip")
+    picture(notebook, "help")
+    assert "--max-new-tokens" in text, text
+    notebook.browser.key("Escape")
+
+
+@pytest.mark.parametrize("name", ["JupyterLab Light", "JupyterLab Dark"])
+def test_results_are_readable_in_both_themes(notebook, name):
+    theme(notebook, name)
+    ratio, text = notebook.browser.js(CONTRAST)
+    for number, what in ((LOAD, "top"), (PROFILE, "profile")):
+        notebook.browser.js(f"{notebook.cell(number)}.scrollIntoView()")
+        time.sleep(0.3)
+        picture(notebook, f"{what}-{name.split()[1].lower()}")
+    assert ratio >= 4.5, f"contrast {ratio:.1f} of '{text}'"
+
+
+def test_the_saved_notebook_keeps_three_forms_of_each_table(notebook):
+    notebook.browser.js("jupyterapp.commands.execute('docmanager:save')")
+    path = notebook.lab.folder / "first-light.ipynb"
+    notebook.browser.wait(lambda: json.loads(path.read_text())["cells"][PROFILE]["outputs"], "the notebook on disk")
+    bundles = [o["data"] for o in json.loads(path.read_text())["cells"][PROFILE]["outputs"] if "data" in o]
+    assert any({"text/html", "text/markdown", "text/plain"} <= set(b) for b in bundles), [list(b) for b in bundles]
