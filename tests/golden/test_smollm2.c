@@ -115,7 +115,8 @@ static void compare(const char *dtype, struct bounds bounds) {
 }
 static void fp32(void **state) {
     (void)state;
-    compare("fp32", (struct bounds){ 2e-3, 0.95, 0.99 });
+    compare("fp32",
+            (struct bounds){ 5e-4, 0.95, 0.99 }); /* the promise is 2e-3; 1e-4 was seen on each instruction set */
 }
 /* Quantised weights meet activations that are rounded to 8 bits: near-ties fall the other way, and a free run parts
  * there for good. Fed with the reference's tokens it must still agree on most. */
