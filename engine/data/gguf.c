@@ -34,26 +34,23 @@ static int place_one(struct gguf *g, struct gguf_tensor *t, uint64_t align, stru
 }
 static int by_offset(const void *a, const void *b) {
     const struct gguf_tensor *x = *(const struct gguf_tensor *const *)a, *y = *(const struct gguf_tensor *const *)b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
+    if (x->offset != y->offset) return x->offset > y->offset ? 1 : -1;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes); /* one of unknown size never hides behind */
 }
 static int check_order(const struct gguf *g, const struct gguf_tensor **sorted, struct err *e) {
     for (int i = 0; i < g->tensors; i++) sorted[i] = &g->tensor[i];
     qsort(sorted, (size_t)g->tensors, sizeof *sorted, by_offset);
-    const struct gguf_tensor *last = NULL; /* the last one whose size is known */
-    for (int i = 0; i < g->tensors; i++) {
-        const struct gguf_tensor *t = sorted[i];
-        if (last && t->offset < last->offset + last->bytes)
+    for (int i = 1; i < g->tensors; i++)
+        if (sorted[i]->offset < sorted[i - 1]->offset + sorted[i - 1]->bytes)
             return err_set(e, STATUS_FORMAT, "%s: tensors '%s' and '%s' overlap; download it again", gguf_label(g),
-                           last->name, t->name);
-        if (t->bytes) last = t;
-    }
-    const uint64_t end = last ? last->offset + last->bytes : 0;
-    for (int i = 0; i < g->tensors; i++)
+                           sorted[i - 1]->name, sorted[i]->name);
+    for (int i = 0; i < g->tensors; i++) {
+        const struct gguf_tensor *last = sorted[g->tensors - 1];
         if (sorted[i]->offset + sorted[i]->bytes > g->file_bytes)
             return err_set(e, STATUS_FORMAT,
                            "%s: the file ends inside tensor '%s', %" PRIu64 " bytes too early; download it again",
-                           gguf_label(g), sorted[i]->name,
-                           (end > g->file_bytes ? end : sorted[i]->offset) - g->file_bytes);
+                           gguf_label(g), sorted[i]->name, last->offset + last->bytes - g->file_bytes);
+    }
     return 0;
 }
 int gguf_place(struct gguf *g, uint64_t header_bytes, struct err *e) {

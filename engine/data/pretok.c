@@ -116,7 +116,7 @@ struct split {
 /* Matches and what lies between them become pieces of the next stage. s is valid UTF-8. */
 static int split_stage(struct split *t, int stage, const char *s, size_t n) {
     if (!n) return 0;
-    if (stage == t->p->stages) return t->piece(t->with, s, n);
+    if (stage >= STAGES || stage == t->p->stages) return t->piece(t->with, s, n);
     for (size_t at = 0; at < n;) {
         const int found =
             pcre2_match(t->p->code[stage], (PCRE2_SPTR)s, n, at, PCRE2_NO_UTF_CHECK, t->match[stage], t->p->limits);

@@ -225,8 +225,9 @@ static void one_tensor(struct buf *b, const char *name, uint64_t x, uint64_t y, 
 static void zero_dim(struct buf *b) { one_tensor(b, "t", 4, 0, 0, 0); }
 static void overflow(struct buf *b) { one_tensor(b, "t", (uint64_t)1 << 33, (uint64_t)1 << 33, 0, 0); }
 static void overflow_to_small(struct buf *b) { one_tensor(b, "t", (uint64_t)1 << 63, 2, 0, 0); }
+static void overflow_in_bytes(struct buf *b) { one_tensor(b, "t", (uint64_t)1 << 31, (uint64_t)1 << 31, 0, 0); }
 static void part_block(struct buf *b) { one_tensor(b, "t", 33, 32, 3, 0); }
-static void odd_offset(struct buf *b) { one_tensor(b, "t", 4, 4, 0, 33); }
+static void odd_offset(struct buf *b) { one_tensor(b, "t", 4, 4, 0, 16); }
 static void far_offset(struct buf *b) { one_tensor(b, "t", 4, 4, 0, UINT64_MAX - 31); }
 static void beyond(struct buf *b) { one_tensor(b, "t", 4, 4, 0, 1 << 20); }
 static void unknown_beyond(struct buf *b) { one_tensor(b, "t", 4, 4, 77, 1 << 20); }
@@ -243,6 +244,11 @@ static void same_tensor(struct buf *b) {
 static void overlap(struct buf *b) {
     put_tensor(b, "late", 1, (const uint64_t[]){ 16 }, 0, 32);
     one_tensor(b, "early", 4, 4, 0, 0);
+    put_counts(b, 2, 0);
+}
+static void overlap_unknown(struct buf *b) {
+    put_tensor(b, "u", 1, (const uint64_t[]){ 16 }, 99, 0);
+    one_tensor(b, "t", 4, 4, 0, 0);
     put_counts(b, 2, 0);
 }
 static void align_of(struct buf *b, uint32_t align) {
@@ -280,6 +286,7 @@ static const struct {
     { "zero", zero_dim, "dimension of 0" },
     { "overflow", overflow, "impossible dimensions" },
     { "overflow to 0", overflow_to_small, "impossible dimensions" },
+    { "overflow in bytes", overflow_in_bytes, "impossible dimensions" },
     { "block", part_block, "multiple of its type's block" },
     { "offset", odd_offset, "breaks the alignment" },
     { "far", far_offset, "impossible offset" },
@@ -290,6 +297,7 @@ static const struct {
     { "no name", no_name, "1 to 64 printable" },
     { "same", same_tensor, "tensor 't' is there twice" },
     { "overlap", overlap, "tensors 'early' and 'late' overlap" },
+    { "overlap of unknown", overlap_unknown, "tensors 't' and 'u' overlap" },
     { "align 0", align_zero, "general.alignment is 0" },
     { "align 24", align_odd, "general.alignment is 24" },
     { "align 2^31", align_huge, "general.alignment is 2147483648" },
@@ -337,7 +345,7 @@ static void neighbours_and_gaps_are_fine(void **state) {
     put_u32(&b, "general.alignment", 8);
     put_tensor(&b, "last", 1, (const uint64_t[]){ 4 }, 0, 96);
     put_tensor(&b, "unknown", 1, (const uint64_t[]){ 4 }, 1000, 16);
-    put_tensor(&b, "next", 1, (const uint64_t[]){ 2 }, 0, 16);
+    put_tensor(&b, "next", 1, (const uint64_t[]){ 2 }, 0, 24);
     put_tensor(&b, "first", 1, (const uint64_t[]){ 4 }, 0, 0);
     put_counts(&b, 4, 1);
     put_align(&b, 8);

@@ -189,6 +189,7 @@ static void guesses_by_markers(void **state) {
     assert_string_equal(buf_text(&b), "You are Q.");
     buf_reset(&b);
     assert_false(template_system(computed, sizeof computed - 1, &b));
+    assert_false(template_system("<|im_start|>system\n<|im_end|>", 29, &b));
     assert_false(template_system(other, sizeof other - 1, &b));
     for (size_t n = 0; n < sizeof jinja - 1; n++) { /* never reads past a cut */
         char *cut = mem_alloc(n);
