@@ -19,7 +19,7 @@ void interp_close(struct interp *in);
 /* Executor thread. Runs a cell; 0, or a status with e filled: the error that the front end gets (code -> ename,
  * text -> evalue). Streams what it shows through o. */
 int interp_execute(struct interp *in, struct out *o, const char *code, size_t n, struct err *e);
-/* Executor thread: one of user_expressions, "$name" or "name" of a variable -> its text/plain; NULL and e otherwise. */
+/* Executor thread: one of user_expressions, "$name" or "name" of a variable -> its MIME bundle; NULL and e otherwise. */
 json_t *interp_expression(struct interp *in, const char *code, struct err *e);
 
 /* Any thread, while a cell runs: they read an immutable snapshot. cursor in bytes. */

@@ -160,7 +160,9 @@ static int run(const char *file, int log) {
         if (wait_for_end(&k)) log_at(LOG_INFO, "the parent is gone: leaving");
     }
     alarm(LAST_SECONDS);
-    if (!kernel_close(&k)) _exit(rc ? 1 : 0);
+    const bool whole = kernel_close(&k);
+    if (!rc) connection_remove_sockets(&c);
+    if (!whole) _exit(rc ? 1 : 0);
     return rc ? 1 : 0;
 }
 static const char *connection_argument(int argc, char **argv) {

@@ -32,10 +32,11 @@ int out_execution_count(const struct out *o);
 /* A new id for a display: unique in this process. */
 void out_new_display_id(struct out *o, char id[48]);
 
-/* While a capture is on, streams and displays go into it and not to the front end; captures nest. */
+/* While a capture is on, streams and displays go into it and not to the front end; captures nest. The caller inits
+ * text[] with the bounds that it wants, and frees text[] and displays. */
 struct capture {
     struct buf text[2]; /* stdout, stderr */
-    json_t *displays;   /* array of {data, metadata} */
+    json_t *displays;   /* array of {data, metadata, id}; made by begin; an update replaces the display of its id */
     bool keep[3];       /* stdout, stderr, displays: false lets that kind through */
     struct capture *outer;
 };

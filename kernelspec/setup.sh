@@ -71,7 +71,7 @@ cause() {
         echo "another package manager holds the lock; wait for it and run it again"
     elif grep -qE 'No CMAKE_C_COMPILER|cc: not found|compiler identification is unknown' "$log"; then
         echo "no C compiler works here; install build-essential and run it again"
-    elif found=$(grep -m 1 -E 'undefined reference|(^|[^a-z-])([Ee]rror|ERROR|CMake Error|fatal error)[: ]' "$log"); then
+    elif found=$(grep -m 1 -E 'undefined reference|(^|[ :])([Ee]rror|ERROR)[: ]' "$log"); then
         printf '%.200s\n' "${found//$root\//}"
     else
         printf '%.200s\n' "$(grep -v '^[[:space:]]*$' "$log" | tail -n 1)"

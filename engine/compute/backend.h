@@ -11,8 +11,8 @@ extern "C" {
 #endif
 
 enum { OPERANDS = 8, HEAD_DIM_MAX = 256 };
-/* An activation: row-major fp32. buf names it in its program; p is a device address, set by program_link(). Only a
- * KV mat may lie otherwise: how keys are stored is the backend's affair. */
+/* An activation: row-major fp32. buf names it in its program; p is a device address, set by program_link(). Only a KV
+ * mat lies otherwise: ld is the columns of one head there, and how heads and rows are stored is the backend's affair. */
 struct mat {
     float *p;
     int buf, rows, cols, ld;

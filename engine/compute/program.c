@@ -52,8 +52,10 @@ static struct mat new_mat(struct program *p, enum region where, enum dim dim, in
 struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols) {
     return new_mat(p, REGION_ARENA, dim, rows, cols);
 }
-struct mat program_kv(struct program *p, int cols) { /* whole tiles of 16 rows, so that keys may be stored across */
-    return new_mat(p, REGION_KV, DIM_KV, (p->kv_rows + 15) / 16 * 16, cols);
+struct mat program_kv(struct program *p, int cols, int head_dim) { /* whole tiles of 16 rows: keys are stored across */
+    struct mat m = new_mat(p, REGION_KV, DIM_KV, (p->kv_rows + 15) / 16 * 16, cols);
+    m.ld = head_dim;
+    return m;
 }
 void program_keep(struct program *p, struct mat m) {
     if (m.buf < p->areas) p->area[m.buf].keep = true;
@@ -234,7 +236,7 @@ static bool same(const struct mat *a, const struct mat *b) {
 
 void op_embed(struct program *p, struct mat y, struct weight *table) {
     struct op_call c = call(OP_EMBED, "embed", y, WRITE);
-    if (!p->history.cols) p->history = program_kv(p, 1);
+    if (!p->history.cols) p->history = program_kv(p, 1, 1);
     operand(&c, p->history, WRITE);
     c.w[0] = table;
     record(p, c, y.cols == table->cols && y.dim == DIM_ROWS);

@@ -37,9 +37,10 @@ int program_plan(struct program *p, struct err *e);
 void program_link(struct program *p, void *arena, void *kv);
 
 struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols);
-struct mat program_kv(struct program *p, int cols); /* one half of a layer's cache: kv_rows rows for all sequences */
-void program_keep(struct program *p, struct mat m); /* input or output: lives through the whole program */
-void program_remove(struct program *p, int i);      /* for fuse passes; frees no priv */
+/* One half of a layer's cache: kv_rows rows for all sequences, cols / head_dim heads. */
+struct mat program_kv(struct program *p, int cols, int head_dim);
+void program_keep(struct program *p, struct mat m);       /* input or output: lives through the whole program */
+void program_remove(struct program *p, int i);            /* for fuse passes; frees no priv */
 float *program_at(const struct program *p, struct mat m); /* address of a kept mat, after link */
 
 /* One observed call; bytes and flops are true for the step that was run. */

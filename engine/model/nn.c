@@ -32,7 +32,7 @@ struct mat nn_attn(struct program *p, struct nn_attn *a, struct mat x, struct ma
         op_rope(p, k, a->rope);
     }
     if (cached) {
-        struct mat kc = program_kv(p, k.cols), vc = program_kv(p, v.cols);
+        struct mat kc = program_kv(p, k.cols, a->shape.head_dim), vc = program_kv(p, v.cols, a->shape.head_dim);
         op_kv_put(p, kc, k, true);
         op_kv_put(p, vc, v, false);
         k = kc;

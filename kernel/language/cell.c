@@ -296,8 +296,9 @@ static int line(struct reader *r) {
         r->line++;
         return 0;
     }
-    const size_t ask = strspn(t.s, "?") < t.n ? strspn(t.s, "?") : t.n;
-    if (*t.s == '%' || *t.s == '!' || (ask && ask < t.n && t.s[ask] == '%')) return command_line(r);
+    size_t ask = 0;
+    while (ask < t.n && t.s[ask] == '?') ask++;
+    if (*t.s == '!' || (ask < t.n && t.s[ask] == '%')) return command_line(r);
     int rc = assignment(r, t);
     if (!rc) rc = show(r, t);
     if (!rc) rc = foreign_line(r, t);

@@ -1,8 +1,8 @@
-#include "place.h"
 #include "base/mem.h"
 #include "cell.h"
 #include "kernel/present/format.h"
 #include "kernel/present/table.h"
+#include "place.h"
 #include "state.h"
 #include <dirent.h>
 #include <stdio.h>
@@ -25,8 +25,7 @@ static bool fits(const char *text, const char *typed, size_t n) {
     }
     return true;
 }
-static void offer(struct offers *f, const char *text, const char *type) {
-    if (!fits(text, f->code + f->start, f->end - f->start)) return;
+static void put(struct offers *f, const char *text, const char *type) {
     size_t i;
     json_t *had;
     json_array_foreach(f->matches, i, had) if (!strcmp(json_string_value(had), text)) return;
@@ -35,6 +34,9 @@ static void offer(struct offers *f, const char *text, const char *type) {
     json_array_append_new(f->matches, s);
     json_array_append_new(f->types, json_pack("{s:I, s:I, s:s, s:s}", "start", (json_int_t)f->start, "end",
                                               (json_int_t)f->end, "text", text, "type", type));
+}
+static void offer(struct offers *f, const char *text, const char *type) {
+    if (fits(text, f->code + f->start, f->end - f->start)) put(f, text, type);
 }
 /* Offers before + name of every entry of folder (as the disk has it). suffix: only those that end so, without it. */
 static void offer_folder(struct offers *f, const char *folder, const char *before, const char *suffix,
@@ -95,16 +97,17 @@ static void offer_models(struct offers *f, const struct snapshot *s) {
     if (memchr(f->code + f->start, '/', n) || (n && (f->code[f->start] == '.' || f->code[f->start] == '~')))
         offer_paths(f);
 }
+/* "%b" offers %%bash too; "%%b" cell magics alone. */
 static void offer_magics(struct offers *f, const struct snapshot *s, bool cell) {
     char text[80];
-    for (const struct magic *m = magic_table; m->name; m++) {
-        snprintf(text, sizeof text, "%%%s", m->name);
-        if (!cell && (m->flags & MAGIC_LINE)) offer(f, text, "magic");
-    }
-    for (const struct magic *m = magic_table; m->name; m++) {
-        snprintf(text, sizeof text, "%%%%%s", m->name);
-        if (m->flags & MAGIC_CELL) offer(f, text, "magic");
-    }
+    size_t name = f->start;
+    while (name < f->end && strchr("%?", f->code[name]) && f->code[name]) name++;
+    for (int cells = cell; cells < 2; cells++)
+        for (const struct magic *m = magic_table; m->name; m++) {
+            snprintf(text, sizeof text, "%s%.70s", cells ? "%%" : "%", m->name);
+            if ((m->flags & (cells ? MAGIC_CELL : MAGIC_LINE)) && fits(m->name, f->code + name, f->end - name))
+                put(f, text, "magic");
+        }
     for (int i = 0; s && !cell && i < s->aliases.n; i++) {
         snprintf(text, sizeof text, "%%%.70s", s->aliases.v[i].name);
         if (alias_is_command(s->aliases.v[i].value.text)) offer(f, text, "magic");

@@ -1,9 +1,9 @@
 #include "base/utf8.h"
 #include "cell.h"
-#include "place.h"
 #include "kernel/interp.h"
 #include "kernel/present/format.h"
 #include "kernel/present/table.h"
+#include "place.h"
 #include "state.h"
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "cell.h"
 #include "engine/engine.h"
 #include "kernel/magics/shell.h"
@@ -172,11 +173,26 @@ int interp_run(struct interp *in, struct out *o, const char *code, size_t n, str
     in->depth--;
     return rc;
 }
+/* What was typed may stand in an error: it is one line of whole UTF-8 all the same. */
+static void one_line(struct err *e) {
+    struct buf text;
+    buf_init(&text, 4096);
+    utf8_repair(&text, e->text, strlen(e->text));
+    const int code = e->code;
+    if (!text.failed) {
+        *e = (struct err){ 0 };
+        err_set(e, code, "%s", buf_text(&text));
+    }
+    for (char *s = e->text; *s; s++)
+        if ((unsigned char)*s < ' ') *s = ' ';
+    buf_fini(&text);
+}
 int interp_execute(struct interp *in, struct out *o, const char *code, size_t n, struct err *e) {
     in->depth = 0;
     const int rc = interp_run(in, o, code, n, e);
     publish(in);
     if (rc) err_set(e, rc, "the cell failed");
+    if (rc && e) one_line(e);
     return rc;
 }
 json_t *interp_expression(struct interp *in, const char *code, struct err *e) {

@@ -166,13 +166,16 @@ static int string(struct reader *r, struct forms *f) {
     return rc;
 }
 
+/* As Python's repr: the fewest digits that read back the same, an exponent only outside 1e-4 .. 1e16. */
 static void put_float(struct forms *f, double v) {
-    char text[40];
-    for (int digits = 1; digits <= 17; digits++) { /* the shortest that reads back the same */
-        snprintf(text, sizeof text, "%.*g", digits, v);
-        if (strtod(text, NULL) == v) break;
-    }
-    if (!strpbrk(text, ".en")) snprintf(text + strlen(text), 3, ".0");
+    char text[64];
+    int digits = 0;
+    do snprintf(text, sizeof text, "%.*e", digits, v);
+    while (strtod(text, NULL) != v && ++digits < 17);
+    const char *e = strchr(text, 'e');
+    const int exponent = e ? (int)strtol(e + 1, NULL, 10) : 0;
+    const int decimals = digits - exponent;
+    if (exponent >= -4 && exponent < 16) snprintf(text, sizeof text, "%.*f", decimals < 1 ? 1 : decimals, v);
     buf_puts(&f->text, text);
     buf_puts(&f->repr, text);
 }

@@ -29,7 +29,7 @@ int magic_unknown(const char *name, bool cell, const struct variables *aliases, 
     struct nearest near;
     nearest_init(&near, name);
     for (const struct magic *m = magic_table; m->name; m++)
-        if (m->flags & (cell ? MAGIC_CELL : MAGIC_LINE)) nearest_offer(&near, m->name);
+        if (m->flags & (cell ? MAGIC_CELL : MAGIC_LINE)) nearest_offer_with(&near, m->name, m->aliases);
     for (int i = 0; !cell && aliases && i < aliases->n; i++) nearest_offer(&near, aliases->v[i].name);
     struct buf text;
     buf_init(&text, 512);
@@ -40,7 +40,7 @@ int magic_unknown(const char *name, bool cell, const struct variables *aliases, 
 }
 
 static const char *default_text(const struct option *o) {
-    if (o->type == OPTION_FLAG && (!o->def || !strcmp(o->def, "false"))) return "";
+    if (o->type == OPTION_FLAG) return ""; /* its spelling says it */
     return o->def ? o->def : "";
 }
 static void option_spelling(const struct option *o, struct buf *out) {
@@ -57,7 +57,7 @@ static void option_meaning(const struct option *o, struct buf *out) {
     buf_puts(out, o->help);
     for (int i = 0; o->type == OPTION_CHOICE && option_choice(o->choices, i, name); i++)
         buf_printf(out, "%s%s", i ? ", " : ": ", name);
-    if ((o->type == OPTION_INT || o->type == OPTION_FLOAT) && o->max < 1e9)
+    if ((o->type == OPTION_INT || o->type == OPTION_FLOAT) && o->max < 1e5)
         buf_printf(out, " (%g to %g)", o->min, o->max);
     if (o->list) buf_puts(out, "; repeatable");
 }
@@ -146,6 +146,13 @@ static int wrong_kind(const struct call *c, bool cell) {
     return err_set(c->e, STATUS_INVALID, "%%%s is a cell magic: write %%%%%s and its text on the lines below", name,
                    name);
 }
+static int no_body(const struct call *c) {
+    const char *name = c->magic->name;
+    if (!(c->magic->flags & MAGIC_LINE))
+        return err_set(c->e, STATUS_INVALID, "%%%%%s needs text on the lines below it", name);
+    return err_set(c->e, STATUS_INVALID, "%%%%%s needs text on the lines below it. Did you mean the line magic %%%s?",
+                   name, name);
+}
 static bool all_blank(const char *s, size_t n) {
     for (size_t i = 0; i < n; i++)
         if (!strchr(" \t\r\n", s[i]) || !s[i]) return false;
@@ -165,9 +172,7 @@ int magic_run(struct call *c, bool cell, const struct variables *vars, const str
     } else if (!rc && !(m->flags & (cell ? MAGIC_CELL : MAGIC_LINE))) {
         rc = wrong_kind(c, cell);
     } else if (!rc && cell && all_blank(c->body, c->body_len)) {
-        rc = err_set(c->e, STATUS_INVALID, "%%%%%s needs text on the lines below it%s%s", m->name,
-                     m->flags & MAGIC_LINE ? ". Did you mean the line magic %" : "",
-                     m->flags & MAGIC_LINE ? m->name : "");
+        rc = no_body(c);
     } else if (!rc) {
         const char *usage = m->flags & MAGIC_TEXT && cell ? "" : m->usage;
         const unsigned flags =

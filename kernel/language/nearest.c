@@ -1,5 +1,6 @@
 #include "nearest.h"
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { NAME_MAX_BYTES = 40 };
@@ -28,11 +29,22 @@ int nearest_distance(const char *a, const char *b) {
 }
 void nearest_init(struct nearest *w, const char *typed) { *w = (struct nearest){ .typed = typed }; }
 
-void nearest_offer(struct nearest *w, const char *name) {
-    const size_t typed = strlen(w->typed);
-    int d = nearest_distance(w->typed, name);
-    if (typed >= 3 && strcasestr(name, w->typed) && d > 1) d = 1; /* a part of a name is as good as one slip */
-    if (d > 1 + (int)typed / 4) return;
+static int closeness(const char *typed, const char *name) {
+    const int d = nearest_distance(typed, name);
+    return strlen(typed) >= 3 && strcasestr(name, typed) && d > 1 ? 1 : d; /* a part of a name is as good as one slip */
+}
+void nearest_offer_with(struct nearest *w, const char *name, const char *aliases) {
+    int d = closeness(w->typed, name);
+    for (const char *s = aliases; s && *s;) {
+        char alias[64];
+        s += *s == '!';
+        const size_t n = strcspn(s, " ");
+        snprintf(alias, sizeof alias, "%.*s", (int)(n < 60 ? n : 60), s);
+        const int other = closeness(w->typed, alias);
+        if (other < d) d = other;
+        s += n + strspn(s + n, " ");
+    }
+    if (d > 1 + (int)strlen(w->typed) / 4) return;
     int at = w->n;
     while (at > 0 && d < w->best[at - 1].distance) at--;
     for (int i = 0; i < w->n; i++)
@@ -43,8 +55,12 @@ void nearest_offer(struct nearest *w, const char *name) {
     w->best[at].name = name;
     w->best[at].distance = d;
 }
+void nearest_offer(struct nearest *w, const char *name) { nearest_offer_with(w, name, NULL); }
+/* A name that is two slips further than the best one is noise. */
 void nearest_text(const struct nearest *w, const char *mark, struct buf *out) {
-    for (int i = 0; i < w->n; i++)
-        buf_printf(out, "%s%s%s", i == 0 ? " Did you mean " : i == w->n - 1 ? " or " : ", ", mark, w->best[i].name);
-    if (w->n) buf_puts(out, "?");
+    int n = 0;
+    while (n < w->n && w->best[n].distance <= w->best[0].distance + 1) n++;
+    for (int i = 0; i < n; i++)
+        buf_printf(out, "%s%s%s", i == 0 ? " Did you mean " : i == n - 1 ? " or " : ", ", mark, w->best[i].name);
+    if (n) buf_puts(out, "?");
 }

@@ -16,6 +16,8 @@ struct nearest {
 int nearest_distance(const char *a, const char *b);
 void nearest_init(struct nearest *w, const char *typed);
 void nearest_offer(struct nearest *w, const char *name);
+void nearest_offer_with(struct nearest *w, const char *name,
+                        const char *aliases); /* near to an alias is near to name */
 /* Appends " Did you mean %load, %log?" with mark before each name; nothing when no name is near. */
 void nearest_text(const struct nearest *w, const char *mark, struct buf *out);
 

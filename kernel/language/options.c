@@ -31,14 +31,8 @@ static bool listed(const char *names, const char *name, size_t n, bool *negated)
     }
     return false;
 }
-static bool starts(const char *names, const char *name, size_t n) {
-    for (const char *s = names; s && *s;) {
-        s += *s == '!';
-        const size_t len = strcspn(s, " ");
-        if (len >= n && same_name(s, name, n)) return true;
-        s += len + strspn(s + len, " ");
-    }
-    return false;
+static bool starts(const char *name, const char *typed, size_t n) {
+    return strlen(name) >= n && same_name(name, typed, n);
 }
 #define EACH_OPTION(o, groups)                                                                                         \
     for (option_groups g_ = (groups); g_ && *g_; g_++)                                                                 \
@@ -183,7 +177,7 @@ static int unknown(struct reader *r, const char *name, size_t n, const char *das
     snprintf(typed, sizeof typed, "%.*s", (int)(n < 60 ? n : 60), name);
     struct nearest near;
     nearest_init(&near, typed);
-    EACH_OPTION(o, r->g->groups) if (o->type != OPTION_LATER) nearest_offer(&near, o->name);
+    EACH_OPTION(o, r->g->groups) if (o->type != OPTION_LATER) nearest_offer_with(&near, o->name, o->aliases);
     struct buf hint;
     buf_init(&hint, 512);
     nearest_text(&near, "--", &hint);
@@ -192,12 +186,12 @@ static int unknown(struct reader *r, const char *name, size_t n, const char *das
     buf_fini(&hint);
     return STATUS_INVALID;
 }
-/* The only option that starts with name; an error when several do. */
+/* The only option whose shown name starts with name; an error when several do. */
 static const struct option *by_prefix(struct reader *r, const char *name, size_t n) {
     const struct option *found = NULL;
     bool many = false;
     EACH_OPTION(o, r->g->groups) {
-        if (o->type == OPTION_LATER || !(starts(o->name, name, n) || starts(o->aliases, name, n))) continue;
+        if (o->type == OPTION_LATER || !starts(o->name, name, n)) continue;
         many |= found != NULL;
         found = found ? found : o;
     }
@@ -205,8 +199,7 @@ static const struct option *by_prefix(struct reader *r, const char *name, size_t
     struct buf all;
     buf_init(&all, 256);
     EACH_OPTION(o, r->g->groups)
-    if (o->type != OPTION_LATER && (starts(o->name, name, n) || starts(o->aliases, name, n)))
-        buf_printf(&all, " --%s", o->name);
+    if (o->type != OPTION_LATER && starts(o->name, name, n)) buf_printf(&all, " --%s", o->name);
     err_set(r->e, STATUS_INVALID, "%s: --%.*s could be%s", r->g->magic, (int)(n < 60 ? n : 60), name, buf_text(&all));
     buf_fini(&all);
     return NULL;

@@ -50,7 +50,7 @@ static void magic_at(struct place *p, const char *code, size_t cursor) {
     snprintf(p->name, sizeof p->name, "%.*s", (int)(end - name < 60 ? end - name : 60), code + name);
     if (cursor <= full) {
         p->kind = PLACE_MAGIC;
-        p->word = s;
+        p->word = s < cursor ? s : cursor; /* the cursor may stand in front of the ? */
         p->word_end = full;
         p->magic = magic_find(p->name);
         return;

@@ -105,7 +105,8 @@ int magic_sysinfo(struct call *c) {
     struct table t;
     begin(&t, "of this run");
     char text[200], resident[32];
-    snprintf(text, sizeof text, "Jaeda %s, engine %s, %s", JAEDA_VERSION, m.system.version, __VERSION__);
+    snprintf(text, sizeof text, "Jaeda %s, engine %s, built by compiler %s", JAEDA_VERSION, m.system.version,
+             __VERSION__);
     fact(&t, "versions", text);
     system_facts(&t);
     compute_facts(&t, &m.system);

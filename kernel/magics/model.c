@@ -79,8 +79,8 @@ static void memory_line(struct doc *d, const struct engine_model *m) {
     format_bytes(weights, (double)m->weight_bytes);
     format_bytes(kv, (double)m->kv_bytes);
     format_bytes(work, (double)m->arena_bytes);
-    doc_line(d, "memory: %s predicted, %s measured (weights %s, KV cache %s, work %s)", predicted, measured, weights,
-             kv, work);
+    doc_line(d, "memory: %s measured, %s predicted: weights %s, KV cache %s, work %s", measured, predicted, weights, kv,
+             work);
 }
 static json_t *loaded_bundle(const struct engine_model *m) {
     char params[32], size[32], read[32], rate[32], total[32], len[32];
@@ -204,8 +204,10 @@ int magic_models(struct call *c) {
     doc_table(&d, &t);
     table_fini(&t);
     for (int i = 0; i < m.n; i++) {
-        if (!m.row[i].on_disk && !m.row[i].loaded && m.row[i].get[0])
-            doc_line(&d, "to get %s: %s", m.row[i].name, m.row[i].get);
+        if (!m.row[i].on_disk && !m.row[i].loaded && m.row[i].get[0]) {
+            doc_line(&d, "to get %s:", m.row[i].name);
+            doc_code(&d, m.row[i].get, strlen(m.row[i].get));
+        }
         if (!m.row[i].arch[0] && m.row[i].notice[0]) doc_line(&d, "%s: %s", m.row[i].name, m.row[i].notice);
     }
     models_fini(&m);

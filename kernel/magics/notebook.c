@@ -19,9 +19,9 @@ enum { TEXT_MAX = 64 << 20 };
 /* ---- %history ---- */
 struct listing {
     struct buf text;
-    int from, to; /* inputs of this session; 0: all */
-    bool numbers;
-    const char *pattern; /* NULL: any */
+    int from, to;           /* inputs of this session; 0: all */
+    bool numbers, sessions; /* sessions: those of other notebooks may be among them */
+    const char *pattern;    /* NULL: any */
 };
 static bool matches(const char *pattern, const char *input) {
     if (!pattern) return true;
@@ -33,7 +33,7 @@ static void add_input(void *to, int session, int number, const char *input) {
     struct listing *l = to;
     if (!matches(l->pattern, input)) return;
     if (l->from && (number < l->from || number > l->to)) return;
-    if (l->numbers && session) {
+    if (l->numbers && l->sessions) {
         buf_printf(&l->text, "%4d/%d: ", session, number);
     } else if (l->numbers) {
         buf_printf(&l->text, "%4d: ", number);
@@ -63,6 +63,7 @@ int magic_history(struct call *c) {
     if (which && range(which, &l, c->e)) return c->e->code;
     if (!c->in->host.history) return err_set(c->e, STATUS_NOTFOUND, "%%history: this kernel keeps no history");
     buf_init(&l.text, TEXT_MAX);
+    l.sessions = args_given(&c->args, "limit") || l.pattern;
     const bool limited = args_given(&c->args, "limit");
     const int n = limited ? args_int(&c->args, "limit") : l.pattern && !which ? 100000 : 0;
     c->in->host.history(c->in->host.arg, 0, n, add_input, &l);

@@ -29,7 +29,7 @@ static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
     mem_free(r->row);
     r->row = mem_zero(n > 0 ? (size_t)n : 1, sizeof *r->row);
     if (!r->row) return err_set(e, STATUS_NOMEM, "out of memory for the profile's rows");
-    memcpy(r->row, ev->u.profile.row, (size_t)n * sizeof *r->row);
+    if (n > 0) memcpy(r->row, ev->u.profile.row, (size_t)n * sizeof *r->row);
     r->p = ev->u.profile;
     r->p.row = r->row;
     return 0;
@@ -84,31 +84,47 @@ static void add_group(struct group *to, const struct group *g) {
 static void group_cells(struct table *t, const struct group *g, const struct engine_profile *p, double all_ms) {
     const double s = g->ms * 1e-3, gbs = s > 0 ? g->bytes / s * 1e-9 : 0, gflops = s > 0 ? g->flops / s * 1e-9 : 0;
     table_cell(t, "%s", g->label);
-    table_number(t, g->calls);
+    if (fabs(g->calls - round(g->calls)) < 1e-3) {
+        table_cell(t, "%.0f", g->calls);
+    } else {
+        table_tenths(t, g->calls);
+    }
     table_number(t, g->ms);
-    table_number(t, all_ms > 0 ? g->ms / all_ms * 100 : 0);
-    table_number(t, gbs);
-    table_number(t, p->stream_gbs > 0 ? gbs / p->stream_gbs * 100 : NAN);
-    table_number(t, gflops);
-    table_number(t, p->peak_gflops > 0 ? gflops / p->peak_gflops * 100 : NAN);
+    table_tenths(t, all_ms > 0 ? g->ms / all_ms * 100 : 0);
+    table_tenths(t, gbs);
+    table_tenths(t, p->stream_gbs > 0 ? gbs / p->stream_gbs * 100 : NAN);
+    table_tenths(t, gflops);
+    table_tenths(t, p->peak_gflops > 0 ? gflops / p->peak_gflops * 100 : NAN);
 }
-static void phase_table(struct doc *d, const char *caption, const struct engine_profile *p, enum engine_phase phase,
-                        const struct group *g, int n, int top, bool by_layer) {
+/* Groups of one phase and how they are to be shown. */
+struct section {
+    const struct engine_profile *p;
+    enum engine_phase phase;
+    struct group *g;
+    int n, top;
+    bool by_layer;
+};
+static void phase_table(struct doc *d, const char *caption, const struct section *s) {
     struct table t;
     table_init(&t, caption);
-    table_column(&t, by_layer ? "layer" : "op", TABLE_LEFT);
+    table_column(&t, s->by_layer ? "layer" : "op", TABLE_LEFT);
     static const char *const title[] = { "calls", "ms", "% of step", "GB/s", "% of peak", "GFLOP/s", "% of peak" };
     for (int i = 0; i < 7; i++) table_column(&t, title[i], TABLE_RIGHT);
-    t.max_rows = top + 2;
-    struct group rest = { .calls = 0 }, all = { .label = "sum of spans" };
-    for (int i = 0; i < n; i++) {
-        if (i < top || n == top + 1) group_cells(&t, &g[i], p, p->spans_ms[phase]);
-        if (i >= top) add_group(&rest, &g[i]);
-        add_group(&all, &g[i]);
+    t.max_rows = s->top + 2;
+    struct group rest = { .calls = 0 }, all = { .label = "all" };
+    const double step_ms = s->p->spans_ms[s->phase];
+    const bool summed = s->n > s->top + 1; /* a single row is not worth a sum */
+    for (int i = 0; i < s->n; i++) {
+        if (i < s->top || !summed) {
+            group_cells(&t, &s->g[i], s->p, step_ms);
+        } else {
+            add_group(&rest, &s->g[i]);
+        }
+        add_group(&all, &s->g[i]);
     }
-    snprintf(rest.label, sizeof rest.label, "%d others", n - top);
-    if (n > top + 1) group_cells(&t, &rest, p, p->spans_ms[phase]);
-    group_cells(&t, &all, p, p->spans_ms[phase]);
+    snprintf(rest.label, sizeof rest.label, "%d others", s->n - s->top);
+    if (summed) group_cells(&t, &rest, s->p, step_ms);
+    group_cells(&t, &all, s->p, step_ms);
     doc_table(d, &t);
     table_fini(&t);
 }
@@ -119,38 +135,56 @@ static void spread(char out[80], double ms, double sd, int runs) {
     format_number(deviation, sd);
     snprintf(out, 80, runs > 1 ? "%s ± %s ms" : "%s%.0s ms", mean, deviation);
 }
-static int phase_section(struct doc *d, struct call *c, const struct engine_profile *p, enum engine_phase phase) {
-    const bool by_layer = !strcmp(args_text(&c->args, "by"), "layer");
-    struct group *g = mem_zero(p->rows > 0 ? (size_t)p->rows : 1, sizeof *g);
-    if (!g) return err_set(c->e, STATUS_NOMEM, "out of memory for a table");
-    const int n = group_rows(p, phase, by_layer, g);
-    char wall[80], caption[200], rate[32], spans[32], share[32], watched[32];
-    spread(wall, p->wall_ms[phase], p->wall_sd_ms[phase], p->runs);
+static void phase_caption(const struct engine_profile *p, enum engine_phase phase, const char *wall, char out[200]) {
+    char rate[32];
     const double tokens = phase == ENGINE_PREFILL ? p->prompt_tokens : 1;
     format_number(rate, p->wall_ms[phase] > 0 ? tokens / p->wall_ms[phase] * 1000 : 0);
     if (phase == ENGINE_PREFILL) {
-        snprintf(caption, sizeof caption, "prefill: %d tokens in %s, %s tok/s", p->prompt_tokens, wall, rate);
+        snprintf(out, 200, "prefill: %d tokens in %s, %s tok/s", p->prompt_tokens, wall, rate);
     } else {
-        snprintf(caption, sizeof caption, "decode: a token in %s, %s tok/s, at %d tokens of context", wall, rate,
-                 p->context);
+        snprintf(out, 200, "decode: a token in %s, %s tok/s, at %d tokens of context", wall, rate, p->context);
     }
-    phase_table(d, caption, p, phase, g, n, args_int(&c->args, "top"), by_layer);
-    format_number(spans, p->spans_ms[phase]);
-    format_number(watched, p->profiled_ms[phase]);
-    format_percent(share, p->wall_ms[phase] > 0 ? p->spans_ms[phase] / p->wall_ms[phase] : 0);
-    doc_line(d, "sum of spans %s ms = %s of the unprofiled wall time (%s); profiled wall time %s ms", spans, share,
-             wall, watched);
-    struct limit_facts f = { .phase = phase_name[phase],
-                             .wall_ms = p->wall_ms[phase],
-                             .spans_ms = p->spans_ms[phase],
+}
+static void phase_lines(struct doc *d, const struct section *s, const char *wall) {
+    const struct engine_profile *p = s->p;
+    const double wall_ms = p->wall_ms[s->phase], spans_ms = p->spans_ms[s->phase],
+                 watched_ms = p->profiled_ms[s->phase];
+    char spans[32], share[32], watched[32], sentence[320];
+    format_number(spans, spans_ms);
+    format_number(watched, watched_ms);
+    format_percent(share, wall_ms > 0 ? spans_ms / wall_ms : 0);
+    doc_line(d, "sum of spans %s ms = %s of the wall time unprofiled (%s); %s ms profiled", spans, share, wall,
+             watched);
+    if (watched_ms > 1.15 * wall_ms)
+        doc_line(d,
+                 "! the profiled runs were %.2f times slower than the unprofiled ones (a busy machine, or the cost of "
+                 "looking): "
+                 "trust the shares, not the milliseconds",
+                 watched_ms / wall_ms);
+    struct limit_facts f = { .phase = phase_name[s->phase],
+                             .wall_ms = wall_ms,
+                             .spans_ms = spans_ms,
                              .stream_gbs = p->stream_gbs,
                              .peak_gflops = p->peak_gflops };
-    for (int i = 0; i < n; i++) f.bytes += g[i].bytes, f.flops += g[i].flops, f.calls += g[i].calls;
-    if (n && !by_layer) f.slowest = g[0].label, f.slowest_ms = g[0].ms;
-    char sentence[320];
+    for (int i = 0; i < s->n; i++) f.bytes += s->g[i].bytes, f.flops += s->g[i].flops, f.calls += s->g[i].calls;
+    if (s->n && !s->by_layer) f.slowest = s->g[0].label, f.slowest_ms = s->g[0].ms;
     limit_sentence(&f, sentence);
     doc_line(d, "%s", sentence);
-    mem_free(g);
+}
+static int phase_section(struct doc *d, struct call *c, const struct engine_profile *p, enum engine_phase phase) {
+    struct section s = { .p = p,
+                         .phase = phase,
+                         .top = args_int(&c->args, "top"),
+                         .by_layer = !strcmp(args_text(&c->args, "by"), "layer"),
+                         .g = mem_zero(p->rows > 0 ? (size_t)p->rows : 1, sizeof *s.g) };
+    if (!s.g) return err_set(c->e, STATUS_NOMEM, "out of memory for a table");
+    s.n = group_rows(p, phase, s.by_layer, s.g);
+    char wall[80], caption[200];
+    spread(wall, p->wall_ms[phase], p->wall_sd_ms[phase], p->runs);
+    phase_caption(p, phase, wall, caption);
+    phase_table(d, caption, &s);
+    phase_lines(d, &s, wall);
+    mem_free(s.g);
     return 0;
 }
 static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {

@@ -35,6 +35,12 @@ void limit_sentence(const struct limit_facts *f, char out[320]) {
                  "dtype, or more "
                  "sequences at once.",
                  f->phase, b, bp, m, a);
+    } else if (math > 1.05) {
+        snprintf(out, 320,
+                 "Arithmetic limits %s: %s GFLOP/s, more than the peak of %s measured with floats, since the weights "
+                 "are multiplied in "
+                 "integers; memory at %s.",
+                 f->phase, fl, fp, m);
     } else if (math >= 0.5) {
         snprintf(out, 320, "Arithmetic limits %s: %s of %s GFLOP/s (%s), memory at %s. More or wider cores would help.",
                  f->phase, fl, fp, a, m);

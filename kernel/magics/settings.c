@@ -26,7 +26,7 @@ static int no_such_default(const char *name, struct err *e) {
     for (const struct magic *m = magic_table; m->name; m++)
         for (option_groups g = m->options; g && *g; g++)
             for (const struct option *o = *g; o->name; o++)
-                if (o->settable) nearest_offer(&near, o->name);
+                if (o->settable) nearest_offer_with(&near, o->name, o->aliases);
     struct buf hint;
     buf_init(&hint, 512);
     nearest_text(&near, "", &hint);

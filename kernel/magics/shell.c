@@ -42,7 +42,7 @@ static void become(const struct shell *s, const int to[2], int script) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int null = open("/dev/null", O_RDONLY);
     if (null < 0 || dup2(null, 0) < 0 || dup2(to[0], 1) < 0 || dup2(to[1], 2) < 0) _exit(127);
-    if (script >= 0 && dup2(script, SCRIPT_FD) < 0) _exit(127);
+    if (script == SCRIPT_FD ? fcntl(script, F_SETFD, 0) : script >= 0 && dup2(script, SCRIPT_FD) < 0) _exit(127);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -87,10 +87,11 @@ static bool take(struct child *c, int which, char *chunk) {
     }
     return true;
 }
-static void wait_for(struct child *c, int flags) {
-    pid_t rc = 0;
-    while (!c->gone && (rc = waitpid(c->pid, &c->status, flags)) < 0 && errno == EINTR) continue;
-    if (rc == c->pid || rc < 0) c->gone = true;
+/* Did it end? It stays a zombie until follow() has stopped its group: nobody else gets its number before. */
+static void look(struct child *c) {
+    siginfo_t info = { .si_pid = 0 };
+    if (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) ? errno != EINTR : info.si_pid == c->pid)
+        c->gone = true;
 }
 static void escalate(struct child *c) {
     static const int signal_of[] = { SIGINT, SIGTERM, SIGKILL };
@@ -120,13 +121,13 @@ static void follow(struct child *c, char *chunk) {
     double quiet = now();
     while (!c->gone || c->pipe[0] >= 0 || c->pipe[1] >= 0) {
         if (turn(c, chunk)) quiet = now();
-        wait_for(c, WNOHANG);
+        look(c);
         if (!c->gone) quiet = now();
         if (now() - quiet > 0.5) break; /* somebody else holds the pipe and is silent */
         if (c->stopping && now() - c->stopping > 4) break;
     }
     kill(-c->pid, SIGKILL);
-    wait_for(c, 0);
+    while (waitpid(c->pid, &c->status, 0) < 0 && errno == EINTR) continue;
     for (int i = 0; i < 2; i++)
         if (c->pipe[i] >= 0) close(c->pipe[i]);
 }

@@ -82,6 +82,13 @@ void format_params(char out[32], uint64_t n) {
     }
     snprintf(out, 32, "%.20s%s", number, unit[u]);
 }
+void format_tenths(char out[32], double v) {
+    if (!isfinite(v) || fabs(v) >= 99.95) {
+        format_number(out, v);
+    } else {
+        snprintf(out, 32, "%.1f", v);
+    }
+}
 void format_percent(char out[32], double part) {
     char n[32];
     format_number(n, part * 100);

@@ -11,6 +11,7 @@ void format_bytes(char out[32], double bytes);  /* 93.8 MiB, 1.20 GiB */
 void format_seconds(char out[32], double s);    /* 412 µs, 48.0 ms, 1.42 s, 2 min 13 s */
 void format_params(char out[32], uint64_t n);   /* 135 M, 5.89 B */
 void format_percent(char out[32], double part); /* 0.88 -> 88.0 % */
+void format_tenths(char out[32], double v);     /* one digit behind the point: of shares and rates in a column */
 
 /* Appends text with what HTML or a markdown table cell would take for markup made literal. */
 void format_html(struct buf *out, const char *s, size_t n);

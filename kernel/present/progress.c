@@ -38,7 +38,7 @@ void progress_text(struct buf *out, double done, double total, const char *unit,
         buf_printf(out, "▏ %.0f %%  ", floor(done / total * 100));
     }
     amount(out, done, total, unit);
-    if (!(rate > 0)) return;
+    if (!(rate > 0) || !strcmp(unit, "run")) return; /* a few runs make no rate */
     char text[32];
     if (strcmp(unit, "B")) {
         format_number(text, rate);
@@ -88,7 +88,7 @@ void progress_update(struct progress *p, const char *what, double done, double t
     struct buf text;
     buf_init(&text, 1024);
     buf_printf(&text, "%s  ", what);
-    progress_text(&text, done, total, unit, rate);
+    if (total > 0 || done > 0) progress_text(&text, done, total, unit, rate);
     show(p, doc_plain(buf_text(&text), text.n));
     buf_fini(&text);
 }

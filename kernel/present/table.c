@@ -55,6 +55,11 @@ void table_number(struct table *t, double v) {
     format_number(n, v);
     table_cell(t, "%s", n);
 }
+void table_tenths(struct table *t, double v) {
+    char n[32];
+    format_tenths(n, v);
+    table_cell(t, "%s", n);
+}
 int table_rows(const struct table *t) { return t->columns ? t->cells / t->columns : 0; }
 const char *table_at(const struct table *t, int row, int column) {
     return t->text.p + t->at[row * t->columns + column];
@@ -64,18 +69,36 @@ void doc_init(struct doc *d) {
     buf_init(&d->plain, TEXT_MAX);
     buf_init(&d->html, TEXT_MAX);
     buf_init(&d->markdown, TEXT_MAX);
+    d->after_table = false;
 }
 void doc_fini(struct doc *d) {
     buf_fini(&d->plain);
     buf_fini(&d->html);
     buf_fini(&d->markdown);
 }
+/* Breaks at blanks so that no line is wider than TEXT_COLUMNS, unless a word is. */
+static void wrap(struct buf *out, const char *text, size_t n) {
+    const char *end = text + n;
+    while (text < end) {
+        size_t fits = 0;
+        for (size_t at = 0; text + at <= end; at++) {
+            if (text + at < end && text[at] != ' ') continue;
+            if (fits && utf8_width(text, at) > TEXT_COLUMNS) break;
+            fits = at;
+        }
+        buf_add(out, text, fits);
+        buf_puts(out, "\n");
+        text += fits + (text + fits < end);
+    }
+    if (!n) buf_puts(out, "\n");
+}
 static void paragraph(struct doc *d, const char *text, size_t n) {
-    buf_add(&d->plain, text, n);
-    buf_puts(&d->plain, "\n");
-    buf_puts(&d->html, "<p>");
+    if (d->after_table) buf_puts(&d->plain, "\n");
+    d->after_table = false;
+    wrap(&d->plain, text, n);
+    buf_puts(&d->html, "<div>");
     format_html(&d->html, text, n);
-    buf_puts(&d->html, "</p>\n");
+    buf_puts(&d->html, "</div>\n");
     if (d->markdown.n) buf_puts(&d->markdown, "\n");
     format_markdown(&d->markdown, text, n);
     buf_puts(&d->markdown, "\n");
@@ -99,11 +122,26 @@ void doc_line(struct doc *d, const char *fmt, ...) {
     mem_free(text);
     buf_fini(&clean);
 }
+/* The fence is longer than any run of backticks in the text. */
+static void fenced(struct buf *out, const char *text, size_t n) {
+    int run = 0, ticks = 3;
+    for (size_t i = 0; i < n; i++) {
+        run = text[i] == '`' ? run + 1 : 0;
+        if (run >= ticks) ticks = run + 1;
+    }
+    if (out->n) buf_puts(out, "\n");
+    for (int i = 0; i < ticks; i++) buf_puts(out, "`");
+    buf_printf(out, "\n%s%s", text, n && text[n - 1] != '\n' ? "\n" : "");
+    for (int i = 0; i < ticks; i++) buf_puts(out, "`");
+    buf_puts(out, "\n");
+}
 void doc_code(struct doc *d, const char *text, size_t n) {
     struct buf clean;
     buf_init(&clean, TEXT_MAX);
     utf8_repair(&clean, text, n);
     if (clean.failed) d->plain.failed = true;
+    if (d->after_table) buf_puts(&d->plain, "\n");
+    d->after_table = false;
     buf_add(&d->plain, buf_text(&clean), clean.n);
     if (clean.n && clean.p[clean.n - 1] != '\n') buf_puts(&d->plain, "\n");
     buf_puts(&d->html, "<pre>");
@@ -114,8 +152,7 @@ void doc_code(struct doc *d, const char *text, size_t n) {
             format_html(&d->html, clean.p + i, 1);
         }
     buf_puts(&d->html, "</pre>\n");
-    buf_printf(&d->markdown, "%s```\n%s%s```\n", d->markdown.n ? "\n" : "", buf_text(&clean),
-               clean.n && clean.p[clean.n - 1] != '\n' ? "\n" : "");
+    fenced(&d->markdown, buf_text(&clean), clean.n);
     buf_fini(&clean);
 }
 
@@ -226,6 +263,7 @@ void doc_table(struct doc *d, const struct table *t) {
     plain_table(&d->plain, t, rows);
     html_table(&d->html, t, rows);
     markdown_table(&d->markdown, t, rows);
+    d->after_table = rows == all;
     if (rows < all)
         doc_line(d, "… %d more row%s%s%s", all - rows, all - rows == 1 ? "" : "s", t->more ? " - " : "",
                  t->more ? t->more : "");

@@ -28,11 +28,13 @@ void table_column(struct table *t, const char *title, enum table_align align);
 /* The next cell, left to right, row by row. */
 __attribute__((format(printf, 2, 3))) void table_cell(struct table *t, const char *fmt, ...);
 void table_number(struct table *t, double v); /* three significant digits */
+void table_tenths(struct table *t, double v); /* 12.3 */
 int table_rows(const struct table *t);
 const char *table_at(const struct table *t, int row, int column);
 
 struct doc {
     struct buf plain, html, markdown;
+    bool after_table; /* the next line keeps its distance */
 };
 void doc_init(struct doc *d);
 void doc_fini(struct doc *d);

@@ -18,7 +18,8 @@ static int options(void *socket, int type) {
     if (type == ZMQ_ROUTER) rc |= set(socket, ZMQ_ROUTER_HANDOVER, 1);
     /* Verbose: each subscriber is welcomed, not only the first. No drop: a full queue shows as EAGAIN. */
     if (type == ZMQ_XPUB)
-        rc |= set(socket, ZMQ_XPUB_VERBOSE, 1) | set(socket, ZMQ_XPUB_NODROP, 1) | set(socket, ZMQ_SNDHWM, CHANNEL_UNREAD);
+        rc |= set(socket, ZMQ_XPUB_VERBOSE, 1) | set(socket, ZMQ_XPUB_NODROP, 1) |
+              set(socket, ZMQ_SNDHWM, CHANNEL_UNREAD);
     return rc;
 }
 void *channel_bind(void *context, int type, const struct connection *c, enum channel channel, struct err *e) {
@@ -53,7 +54,7 @@ int channel_recv(void *socket, struct frames *f, int *fd) {
             return errno == EAGAIN ? 0 : -1;
         }
         frames_add(f, zmq_msg_data(&part), zmq_msg_size(&part));
-        if (first) *fd = zmq_msg_get(&part, ZMQ_SRCFD);
+        if (!first) *fd = zmq_msg_get(&part, ZMQ_SRCFD); /* an identity frame knows it only sometimes */
         more = zmq_msg_more(&part);
         zmq_msg_close(&part);
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 const char *channel_name(enum channel c) {
     static const char *const name[] = {
@@ -85,4 +86,11 @@ int connection_endpoint(const struct connection *c, enum channel channel, char *
         return err_set(e, STATUS_INVALID, "the socket path %.150s is longer than %zu bytes", out + strlen("ipc://"),
                        limit - 1);
     return n < (int)size ? 0 : err_set(e, STATUS_INVALID, "the address %.150s is too long", out);
+}
+void connection_remove_sockets(const struct connection *c) {
+    char path[sizeof c->ip + 16];
+    for (int i = 0; c->ipc && i < CHANNELS; i++) {
+        snprintf(path, sizeof path, "%s-%d", c->ip, c->port[i]);
+        unlink(path);
+    }
 }

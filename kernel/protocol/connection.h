@@ -32,5 +32,7 @@ int connection_load(struct connection *c, const char *path, struct err *e);
 int connection_parse(struct connection *c, const char *json, size_t n, struct err *e);
 /* "tcp://127.0.0.1:5555" or "ipc:///run/x-ipc-1". */
 int connection_endpoint(const struct connection *c, enum channel channel, char *out, size_t size, struct err *e);
+/* ZeroMQ leaves the files of ipc sockets behind. */
+void connection_remove_sockets(const struct connection *c);
 
 #endif

@@ -148,9 +148,9 @@ static json_t *expressions(struct executor *x, const json_t *asked) {
     json_object_foreach((json_t *)asked, name, value) {
         struct err e = { 0 };
         const char *code = json_string_value(value);
-        json_t *text = code ? interp_expression(x->interp, code, &e) : NULL, *o;
-        if (text)
-            o = json_pack("{s:s, s:{s:o}, s:{}}", "status", "ok", "data", "text/plain", text, "metadata");
+        json_t *data = code ? interp_expression(x->interp, code, &e) : NULL, *o;
+        if (data)
+            o = json_pack("{s:s, s:o, s:{}}", "status", "ok", "data", data, "metadata");
         else {
             err_set(&e, STATUS_INVALID, "an expression is a text");
             o = error_reply(&e);

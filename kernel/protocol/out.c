@@ -9,7 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { PIECE = 64 << 10, MAX_RESULT = 1 << 20, MAX_CAPTURE = 64 << 20 };
+enum { PIECE = 64 << 10, MAX_RESULT = 1 << 20 };
 
 int interrupt_init(struct interrupt *i, struct err *e) {
     atomic_init(&i->on, false);
@@ -181,7 +181,6 @@ void out_new_display_id(struct out *o, char id[48]) {
 
 void out_capture_begin(struct out *o, struct capture *c) {
     settle(o);
-    for (int i = 0; i < 2; i++) buf_init(&c->text[i], MAX_CAPTURE);
     c->displays = json_array();
     c->outer = o->capture;
     o->capture = c;

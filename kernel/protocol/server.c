@@ -158,7 +158,7 @@ static void abort_waiting(struct server *s) {
     }
 }
 static void start_next(struct server *s) {
-    if (s->shut_down) abort_waiting(s);
+    if (s->shut_down && !s->running) abort_waiting(s);
     struct job *j = s->running ? NULL : next_cell(s);
     if (!j) return;
     size_t n;

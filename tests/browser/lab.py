@@ -18,13 +18,15 @@ class Lab:
     """The server: started on a free port, with a token, in a folder of the test's."""
 
     def __init__(self, folder):
-        self.folder, self.token = pathlib.Path(folder), secrets.token_hex(16)
+        self.folder, self.token = pathlib.Path(folder) / "notebooks", secrets.token_hex(16)
+        self.folder.mkdir()
+        self.log_file = pathlib.Path(folder) / "lab.log"
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.log = open(self.folder / "lab.log", "w")
+        self.log = open(self.log_file, "w")
         options = ["--no-browser", "--expose-app-in-browser", "--ip=127.0.0.1", f"--port={self.port}", "--ServerApp.port_retries=0",
-                   f"--ServerApp.root_dir={folder}"] + (["--allow-root"] if os.geteuid() == 0 else [])
+                   f"--ServerApp.root_dir={self.folder}"] + (["--allow-root"] if os.geteuid() == 0 else [])
         self.process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], stdout=self.log, stderr=self.log,
                                         env={**os.environ, "JUPYTER_TOKEN": self.token})
         deadline = time.monotonic() + 60
@@ -33,7 +35,7 @@ class Lab:
                 self.get("/api/status")
                 break
             except (urllib.error.URLError, OSError):
-                assert self.process.poll() is None and time.monotonic() < deadline, (self.folder / "lab.log").read_text()
+                assert self.process.poll() is None and time.monotonic() < deadline, self.log_file.read_text()
                 time.sleep(0.2)
 
     def close(self):

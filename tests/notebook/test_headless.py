@@ -26,11 +26,11 @@ def execute(*cells, **options):
 
 
 def text(cell):
-    """All that the cell shows as text."""
+    """All that the cell shows as text. A stream goes on from one message to the next."""
     parts = []
     for o in cell.outputs:
-        parts.append(o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", ""))
-    return "\n".join(parts)
+        parts.append(o.text if o.output_type == "stream" else o.get("data", {}).get("text/plain", "") + "\n")
+    return "".join(parts)
 
 
 def command(*arguments, cwd=None):
@@ -83,15 +83,15 @@ def test_every_rich_output_can_be_read_as_text(quickstart):
     for data in bundles:
         assert data.get("text/plain", "").strip(), list(data)
         assert "text/html" not in data or "text/markdown" in data, list(data)
-        lines = data["text/plain"].splitlines()
-        assert max(map(len, lines)) <= 140, max(lines, key=len)
+        rows = [line for line in data["text/plain"].splitlines() if "  " in line]
+        assert all(len(row) <= 100 for row in rows), max(rows, key=len)
 
 
-@pytest.mark.parametrize("form, needle", [("markdown", "| "), ("html", "<table")])
-def test_nbconvert_shows_the_tables(quickstart, form, needle):
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_nbconvert_shows_the_tables(quickstart, form):
     done = command("-m", "nbconvert", "--to", form, "--stdout", quickstart[1])
     assert done.returncode == 0, done.stderr[-2000:]
-    assert needle in done.stdout
+    assert "<table" in done.stdout and "TTFT" in done.stdout
     assert "unknown" not in done.stderr.lower(), done.stderr
 
 
@@ -108,7 +108,7 @@ def test_a_cell_that_fails_stops_the_run_and_is_named(tmp_path):
 
 def test_nbclient_raises_what_the_kernel_says():
     with pytest.raises(CellExecutionError) as problem:
-        execute("%generate --max-new-token 3 hello")
+        execute("%generate --max-new-tokns 3 hello")
     assert "--max-new-tokens" in problem.value.evalue
     execute("%no_such_magic", "!echo goes on", allow_errors=True)
 

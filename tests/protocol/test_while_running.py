@@ -202,10 +202,11 @@ def test_a_malformed_answer_is_an_error(client):
 
 def test_a_client_that_leaves_while_it_is_asked(kernel, client):
     gone = kernel.client()
-    gone.execute(ASK, allow_stdin=True)
+    msg_id = gone.execute(ASK, allow_stdin=True)
     gone.get("stdin")
     gone.close()
     kernel.clients.remove(gone)
+    assert types(client.outputs(msg_id))[-2:] == ["error", "idle"]
     assert text(client.run("!echo on")[1]) == "on\n"
 
 

@@ -74,6 +74,9 @@ static void walk(void *arg, int id) {
 static void replay(struct backend *be, const struct program *p, struct step *s, int from, int to) {
     struct walk job = { .be = be, .p = p, .s = s, .from = from, .to = to };
     memcpy(job.n, s->n, sizeof job.n);
+    job.n[DIM_KV] = 0;
+    for (int i = 0; i < s->n[DIM_ROWS]; i++) /* EMBED has not vetted it yet */
+        if (s->row[i].pos >= job.n[DIM_KV] && s->row[i].pos < p->kv_rows) job.n[DIM_KV] = s->row[i].pos + 1;
     if (from < to) pool_run(be->pool, walk, &job);
 }
 

@@ -86,7 +86,7 @@ void cpu_fuse(struct program *p);
 struct proj cpu_linear_as_proj(const struct op_call *c);
 void cpu_feeds(struct proj *f); /* (again) lists what the terms read */
 /* Feeds of few rows are made by each worker for itself, which is cheaper than a barrier. */
-enum { ALONE_ROWS = 4 };
+enum { ALONE_ROWS = 4, ATTN_CHUNKS = 16 };
 /* Rows of a block, and bytes of all blocks, when the bucket has so many rows. */
 static inline int cpu_block(const struct kernels *k, int rows) { return rows == 1 ? 1 : rows <= 4 ? 4 : k->row_block; }
 size_t cpu_feed_bytes(const struct feed *f, int cols, int rows, int block);
@@ -112,10 +112,13 @@ static inline int live(const struct worker *w, const struct mat *m) {
     return m->dim == DIM_FIXED ? m->rows : w->n[m->dim];
 }
 static inline float *row(const struct mat *m, int i) { return m->p + (size_t)i * (size_t)m->ld; }
-static inline int kv_index(const struct step *s, int i) { return s->row[i].kv + s->row[i].pos; }
-/* Keys lie in tiles of 16 KV rows, columns outside, rows inside: scores of 16 keys need no sum across lanes. */
+/* In the KV pool each head lies by itself, so that one reader streams. Values: KV rows of the head's columns. Keys: tiles
+ * of 16 KV rows, columns outside, rows inside, so that scores of 16 keys need no sum across lanes. col: of all heads. */
+static inline float *value_at(const struct mat *m, int t, int col) {
+    return m->p + (size_t)(col / m->ld) * (size_t)m->ld * (size_t)m->rows + (size_t)t * (size_t)m->ld + col % m->ld;
+}
 static inline float *key_at(const struct mat *m, int t, int col) {
-    return m->p + (size_t)(t / PANEL * PANEL) * (size_t)m->ld + (size_t)col * PANEL + (size_t)(t % PANEL);
+    return value_at(m, t / PANEL * PANEL, col / m->ld * m->ld) + (size_t)(col % m->ld) * PANEL + (size_t)(t % PANEL);
 }
 static inline const float *vector_of(const struct weight *w) { return (const float *)(const void *)w->packed->p; }
 

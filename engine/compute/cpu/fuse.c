@@ -90,7 +90,7 @@ static bool lift(struct program *p, int i) { /* LINEAR is PROJ with one segment 
 /* NORM whose every reader is a PROJ that still finds the same x: each takes the norm into its prologue. */
 static bool norm_in(struct program *p, int i) {
     const struct op_call c = p->call[i];
-    if (c.op != OP_NORM || c.m[0].buf == c.m[1].buf || p->area[c.m[0].buf].keep) return false;
+    if (c.op != OP_NORM || p->area[c.m[0].buf].keep) return false;
     bool changed = false, paid = false;
     for (int j = i + 1; j < p->n; j++) {
         const bool reader = find(&p->call[j], c.m[0].buf) >= 0;
@@ -120,8 +120,6 @@ static bool rope_in(struct program *p, int i) {
     struct seg *g = a ? seg_of(a, c.m[0].buf) : NULL;
     if (!g || g->rope || g->gate || c.u.rope.head_dim % PANEL || a->n == OPERANDS || !free_way(p, &c, j, i))
         return false;
-    /* The angles must be there already when the producer runs. */
-    if (producer(p, c.m[1].buf, p->n) > j) return false;
     proj(a)->rope = c.u.rope;
     proj(a)->angles = slot(a, c.m[1], READ);
     g->rope = true;
@@ -264,10 +262,17 @@ size_t cpu_feed_bytes(const struct feed *f, int cols, int rows, int block) {
     const size_t bytes = padded * (f->quant ? (size_t)cols / QBLOCK * QUANT_WORDS : (size_t)cols) * sizeof(float);
     return (bytes + 63) & ~(size_t)63;
 }
+/* What the chunks of keys found: for each query a head's columns, the largest score, the sum of weights. */
+static size_t attn_bytes(const struct op_call *c) {
+    const struct attn_of *s = &c->u.attn;
+    if (c->op != OP_ATTN || c->m[2].dim != DIM_KV || c->m[1].rows > ALONE_ROWS) return 0;
+    return (size_t)c->m[1].rows * (size_t)s->heads * ATTN_CHUNKS * (size_t)(s->head_dim + 2) * sizeof(float);
+}
 void cpu_scratch(const struct program *p, size_t *each, size_t *shared) {
     *each = *shared = 0;
     for (int i = 0; i < p->n; i++) {
         const struct op_call *c = &p->call[i];
+        if (attn_bytes(c) > *shared) *shared = (attn_bytes(c) + 63) & ~(size_t)63;
         if (c->op != OP_PROJ && c->op != OP_LINEAR) continue;
         const struct proj f = c->op == OP_PROJ ? *(const struct proj *)c->priv : cpu_linear_as_proj(c);
         const int rows = c->m[f.feed[0].x].rows, block = cpu_block(cpu_kernels(p->be), rows);

@@ -4,13 +4,13 @@ function(cpu_kernels isa text)
   add_library(jaeda_cpu_${isa} OBJECT EXCLUDE_FROM_ALL ${isa_sources})
   target_include_directories(jaeda_cpu_${isa} PRIVATE ${CMAKE_SOURCE_DIR}/engine)
   target_compile_definitions(jaeda_cpu_${isa} PRIVATE ISA=${isa} ISA_TEXT="${text}")
-  # ISO C turns contraction off; the kernels live on it. errno and traps of mathematics are never looked at.
-  target_compile_options(jaeda_cpu_${isa} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math ${ARGN})
+  # errno and traps of mathematics are never looked at.
+  target_compile_options(jaeda_cpu_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math ${ARGN})
   target_sources(jaeda_compute PRIVATE $<TARGET_OBJECTS:jaeda_cpu_${isa}>)
 endfunction()
-cpu_kernels(scalar scalar)
+cpu_kernels(scalar scalar -ffp-contract=off)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx2 -mavx2 -mfma -mf16c -ffp-contract=fast) # ISO C turns contraction off; these kernels live on it
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
   cpu_kernels(avx2 avx2 ${avx2})
   cpu_kernels(avx512 avx512 ${avx512})

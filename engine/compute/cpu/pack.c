@@ -108,9 +108,10 @@ int cpu_place(struct backend *be, struct program *const *p, int n, struct slab *
     return 0;
 }
 void cpu_drop(struct backend *be, struct slab *s) {
+    if (!s) return;
     struct slab **at = cpu_slabs(be);
     while (*at && *at != s) at = &(*at)->next;
-    if (!s || !*at) return;
+    if (!*at) return;
     *at = s->next;
     forget(s);
     release(s);

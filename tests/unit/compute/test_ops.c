@@ -286,10 +286,11 @@ static void test_rope(void **state) {
 
 /* ---- ATTN through the KV pool: two sequences, one of them far from an even place ---- */
 static void attention_case(int hd, int heads, int kv_heads, int before, int rows) {
-    const int kv_rows = 230, base[2] = { 0, 101 }, qd = heads * hd, kd = kv_heads * hd, total = 2 * rows;
+    const int base[2] = { 0, before + rows + 3 }, kv_rows = base[1] + before + rows, qd = heads * hd,
+              kd = kv_heads * hd, total = 2 * rows;
     begin(total, kv_rows);
     struct mat q = kept(DIM_ROWS, total, qd), k = kept(DIM_ROWS, total, kd), v = kept(DIM_ROWS, total, kd);
-    struct mat y = kept(DIM_ROWS, total, qd), kc = program_kv(&p, kd), vc = program_kv(&p, kd);
+    struct mat y = kept(DIM_ROWS, total, qd), kc = program_kv(&p, kd, hd), vc = program_kv(&p, kd, hd);
     op_kv_put(&p, kc, k, true);
     op_kv_put(&p, vc, v, false);
     op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd });
@@ -319,7 +320,7 @@ static void attention_case(int hd, int heads, int kv_heads, int before, int rows
         const int r = i / heads, h = i % heads, kh = h / (heads / kv_heads) * hd, seq = r / rows,
                   len = before + r % rows + 1;
         const float *qv = program_at(&p, q) + r * qd + h * hd, *got = program_at(&p, y) + r * qd + h * hd;
-        double w[256], sum = 0;
+        double w[1024], sum = 0;
         for (int t = 0; t < len; t++) {
             double dot = 0;
             for (int d = 0; d < hd; d++) dot += (double)qv[d] * (double)hk[seq][t * kd + kh + d];
@@ -351,7 +352,9 @@ static void test_attention(void **state) {
     attention_case(88, 2, 2, 70, 2); /* no multiple of 16 columns */
     attention_case(10, 3, 1, 90, 11);
     attention_case(16, 32, 1, 5, 2);  /* more heads on one KV head than a pass takes */
-    attention_case(32, 2, 2, 89, 12); /* up to the last row of the pool */
+    attention_case(64, 9, 3, 576, 1); /* long contexts of few rows are dealt out in chunks of keys */
+    attention_case(16, 32, 1, 190, 2);
+    attention_case(24, 4, 2, 900, 1);
 }
 static void test_attention_over_a_plain_matrix(void **state) { /* an encoder: every row sees every row */
     (void)state;

@@ -34,7 +34,6 @@ static struct input inputs(struct worker *w, const struct op_call *c, const stru
 }
 /* One row as int8 with a scale per 32 columns, into lane i of a block of R rows. */
 static void quantise(float *feed, int R, int i, const float *x, int cols) {
-    const vf magic = all(12582912.0f); /* rounds to the nearest integer, ties to even, on every instruction set */
     for (int b = 0; b < cols / QBLOCK; b++, x += QBLOCK, feed += (size_t)QUANT_WORDS * (size_t)R) {
         vf most = { 0 }, bad = { 0 };
         for (int j = 0; j < QBLOCK; j += VL) {
@@ -46,10 +45,10 @@ static void quantise(float *feed, int R, int i, const float *x, int cols) {
         int32_t word[QBLOCK / 4], sum = 0;
         vi total = { 0 };
         for (int j = 0; j < QBLOCK; j += VL) {
-            const vi n = (vi)(load(x + j) * inverse + magic) - (vi)magic;
+            const vi n = to_int(load(x + j) * inverse);
             const vb q = __builtin_convertvector(n, vb);
             memcpy((char *)word + j, &q, VL);
-            total += n;
+            total += (n << 24) >> 24; /* as the byte: NaN makes any number */
         }
         for (int l = 0; l < VL; l++) sum += total[l];
         for (int j = 0; j < QBLOCK / 4; j++) memcpy(&feed[j * R + i], &word[j], 4);
@@ -101,6 +100,8 @@ INLINE int32_t word(const float *x) {
     return v;
 }
 INLINE void tile_q8(const int R, vf *acc, const char *w, const float *x, int cols, int part) {
+    vf a[ROW_BLOCK_MAX];
+    for (int i = 0; i < R; i++) a[i] = acc[i];
     for (int b = 0; b < cols / QBLOCK; b++, x += QUANT_WORDS * R, w += 34 * PANEL) {
         vi s[ROW_BLOCK_MAX];
         const char *cell = w + 2 * PANEL + part * VL * 4;
@@ -112,11 +113,14 @@ INLINE void tile_q8(const int R, vf *acc, const char *w, const float *x, int col
             for (int i = 0; i < R; i++) s[i] = dot_s8(s[i], first, v, word(&x[j * R + i]));
         }
         const vf d = halves(w + part * VL * 2);
-        for (int i = 0; i < R; i++) acc[i] += to_float(s[i]) * (d * x[8 * R + i]);
+        for (int i = 0; i < R; i++) a[i] += to_float(s[i]) * (d * x[8 * R + i]);
     }
+    for (int i = 0; i < R; i++) acc[i] = a[i];
 }
 INLINE void tile_q4(const int R, const bool minima, vf *acc, const char *w, const float *x, int cols, int part) {
     const int head = minima ? 4 * PANEL : 2 * PANEL;
+    vf a[ROW_BLOCK_MAX];
+    for (int i = 0; i < R; i++) a[i] = acc[i];
     for (int b = 0; b < cols / QBLOCK; b++, x += QUANT_WORDS * R, w += head + 16 * PANEL) {
         vi s[ROW_BLOCK_MAX];
         const char *cell = w + head + part * VL * 4;
@@ -128,12 +132,13 @@ INLINE void tile_q4(const int R, const bool minima, vf *acc, const char *w, cons
             for (int i = 0; i < R; i++) s[i] = dot_nibbles(s[i], low, word(&x[2 * j * R + i]));
             for (int i = 0; i < R; i++) s[i] = dot_nibbles(s[i], high, word(&x[(2 * j + 1) * R + i]));
         }
-        const vf d = halves(w + part * VL * 2);
-        for (int i = 0; i < R; i++) acc[i] += to_float(s[i]) * (d * x[8 * R + i]);
-        if (!minima) continue;
-        const vf m = halves(w + 2 * PANEL + part * VL * 2);
-        for (int i = 0; i < R; i++) acc[i] += m * x[9 * R + i];
+        const vf d = halves(w + part * VL * 2), m = minima ? halves(w + 2 * PANEL + part * VL * 2) : d;
+        for (int i = 0; i < R; i++) {
+            a[i] += to_float(s[i]) * (d * x[8 * R + i]);
+            if (minima) a[i] += m * x[9 * R + i];
+        }
     }
+    for (int i = 0; i < R; i++) acc[i] = a[i];
 }
 /* X(name, body with R as its first argument, the rest) */
 #define TILES(R)                                                                                                       \
@@ -161,7 +166,8 @@ enum { ROW_BLOCK = 4 };
 /* ---- a panel of one segment for one block, into out[i * unit + lane] ---- */
 static void panel(const struct input *in, const struct seg *g, int r, int b, float *out, int ld) {
     vf acc[2][PARTS][ROW_BLOCK_MAX];
-    memset(acc, 0, sizeof acc);
+    for (int side = 0; side <= g->gate; side++)
+        for (int part = 0; part < PARTS; part++) memset(acc[side][part], 0, sizeof(vf) * (size_t)in->R);
     tile_fn *const *tiles = in->R == 1 ? tiles_1 : in->R == 4 ? tiles_4 : TILES_MOST;
     for (int t = 0; t < g->terms; t++) {
         const struct term *e = &g->t[t];
@@ -244,10 +250,8 @@ static float multiply(long rounds, double *flops) {
     vf a[CHAINS];
     for (int i = 0; i < CHAINS; i++) a[i] = all((float)i);
     const vf x = all(0.999f), y = all(0.001f);
-    for (long r = 0; r < rounds; r++) {
+    for (long r = 0; r < rounds; r++) /* each round needs the one before: without -ffast-math none can be left out */
         for (int i = 0; i < CHAINS; i++) a[i] = a[i] * x + y;
-        __asm__ volatile("" ::: "memory"); /* keeps the rounds apart */
-    }
     *flops = 2.0 * VL * CHAINS * (double)rounds;
     for (int i = 1; i < CHAINS; i++) a[0] += a[i];
     return sum_of(a[0]);

@@ -30,13 +30,16 @@ void NAMED(rotate)(float *x, const float *angles, int rot) {
 }
 /* n columns of result row i from column col on; into the KV pool: at the row's place there. */
 void NAMED(put)(const struct mat *out, const struct step *s, int i, int col, const float *v, int n, bool keys) {
-    const int at = out->dim == DIM_KV ? kv_index(s, i) : i;
-    if (!keys) {
-        memcpy(row(out, at) + col, v, sizeof *v * (size_t)n);
+    if (out->dim != DIM_KV) {
+        memcpy(row(out, i) + col, v, sizeof *v * (size_t)n);
         return;
     }
-    float *y = key_at(out, at, col);
-    for (int j = 0; j < n; j++) y[j * PANEL] = v[j];
+    const int t = s->row[i].kv + s->row[i].pos;
+    for (int part; n > 0; n -= part, col += part, v += part) { /* a head at a time */
+        part = out->ld - col % out->ld < n ? out->ld - col % out->ld : n;
+        float *y = keys ? key_at(out, t, col) : value_at(out, t, col);
+        for (int j = 0; j < part; j++) y[keys ? j * PANEL : j] = v[j];
+    }
 }
 
 static float scale_at(const char *p) {

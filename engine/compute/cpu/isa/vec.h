@@ -35,6 +35,16 @@ INLINE vi all_int(int32_t x) { return x - (vi){ 0 }; }
 INLINE vf pick(vi mask, vf yes, vf no) { return (vf)(((vi)yes & mask) | ((vi)no & ~mask)); }
 INLINE vf to_float(vi v) { return __builtin_convertvector(v, vf); }
 
+/* Nearest integer, ties to even: no multiplication before it may be contracted into it, or results would differ between
+ * instruction sets. */
+#if defined(__AVX512F__)
+INLINE vi to_int(vf v) { return (vi)_mm512_cvtps_epi32((__m512)v); }
+#elif defined(__AVX2__)
+INLINE vi to_int(vf v) { return (vi)_mm256_cvtps_epi32((__m256)v); }
+#else /* compiled without contraction */
+INLINE vi to_int(vf v) { return (vi)(v + 12582912.0f) - (vi)all(12582912.0f); }
+#endif
+
 #if defined(__AVX512F__)
 INLINE vf vmax(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
 INLINE float sum_of(vf v) { return _mm512_reduce_add_ps((__m512)v); }

@@ -1,0 +1,292 @@
+/* What fuse may do and what it must not: programs made for one rule each, run fused and unfused on the same weights.
+ * Each hazard breaks exactly one of a rule's conditions. */
+#include "compute/kit.h"
+
+enum { D = 64, HD = 16, ROWS = 7, KV = 32 };
+static struct weight sq[8], gain[3], bias[3], table, wide[2], narrow;
+static const struct rope rope = { HD, HD, 10000 }, rope8 = { HD, 8, 500 };
+static struct mat out[3];
+static int outs;
+
+static void weights(void) {
+    char name[16];
+    for (int i = 0; i < 8; i++) {
+        snprintf(name, sizeof name, "sq%d", i);
+        kit_weight(&sq[i], name, D, D, i % 2 ? DTYPE_F32 : DTYPE_Q8_0, 0.3);
+    }
+    for (int i = 0; i < 3; i++) {
+        kit_weight(&gain[i], "gain", D, 1, DTYPE_F32, 2);
+        kit_weight(&bias[i], "bias", D, 1, DTYPE_F32, 0.2);
+    }
+    kit_weight(&wide[0], "wide0", 2 * D, D, DTYPE_F16, 0.3);
+    kit_weight(&wide[1], "wide1", 2 * D, D, DTYPE_F16, 0.3);
+    kit_weight(&narrow, "narrow", D, 2 * D, DTYPE_Q4_1, 0.3);
+    kit_weight(&table, "table", 203, D, DTYPE_F32, 1);
+}
+static struct mat tmp(struct program *p) { return program_tmp(p, DIM_ROWS, ROWS, D); }
+static struct mat lin(struct program *p, int w, struct mat x) {
+    struct mat y = tmp(p);
+    op_linear(p, "lin", y, x, &sq[w], NULL, ACT_NONE);
+    return y;
+}
+static struct mat norm(struct program *p, int g, struct mat x) {
+    struct mat y = tmp(p);
+    const struct norm_of of = { &gain[g], &bias[g], g ? NORM_LAYER : NORM_RMS, 1e-5f };
+    op_norm(p, "norm", y, x, &of);
+    return y;
+}
+static struct mat start(struct program *p) {
+    struct mat x = tmp(p);
+    op_embed(p, x, &table);
+    return x;
+}
+static struct mat result(struct program *p, struct mat m) {
+    program_keep(p, m);
+    return out[outs++] = m;
+}
+
+/* ---- the programs ---- */
+static void norm_and_three(struct program *p) { /* qkv: 1 call */
+    struct mat x = start(p), h = norm(p, 0, x);
+    for (int i = 0; i < 3; i++) result(p, lin(p, i, h));
+}
+static void norm_read_by_an_add(struct program *p) {
+    struct mat x = start(p), h = norm(p, 0, x);
+    result(p, lin(p, 0, h));
+    op_add(p, result(p, x), h);
+}
+static void norm_of_a_row_that_changes(struct program *p) {
+    struct mat x = start(p), h = norm(p, 0, x), a = lin(p, 0, x);
+    op_add(p, x, a);
+    op_add(p, x, lin(p, 1, h));
+    result(p, x);
+}
+static void norm_kept(struct program *p) { result(p, lin(p, 0, result(p, norm(p, 1, start(p))))); }
+static void norm_in_place(struct program *p) {
+    struct mat x = start(p);
+    const struct norm_of of = { &gain[0], NULL, NORM_RMS, 1e-5f };
+    op_norm(p, "norm", x, x, &of);
+    result(p, lin(p, 0, x));
+    result(p, x);
+}
+static void norm_whose_reader_overwrites_x(struct program *p) {
+    struct mat x = start(p), h = norm(p, 0, x);
+    op_linear(p, "lin", x, h, &sq[1], NULL, ACT_NONE);
+    result(p, x);
+}
+static void three_norms_of_one_row(struct program *p) { /* a call has room for two */
+    struct mat x = start(p);
+    for (int i = 0; i < 3; i++) result(p, lin(p, i, norm(p, i, x)));
+}
+static void rope_and_a_reader_before(struct program *p) { /* someone saw q before it turned */
+    struct mat x = start(p), q = lin(p, 0, x), y = tmp(p);
+    op_gate(p, y, q, x, ACT_SILU);
+    op_rope(p, q, rope);
+    result(p, y);
+    result(p, q);
+}
+static void two_ropes(struct program *p) { /* different angles: not one call */
+    struct mat x = start(p), q = lin(p, 0, x), k = lin(p, 1, x);
+    op_rope(p, q, rope);
+    op_rope(p, k, rope8);
+    result(p, q);
+    result(p, k);
+}
+static void rope_twice(struct program *p) {
+    struct mat q = lin(p, 0, start(p));
+    op_rope(p, q, rope);
+    op_rope(p, q, rope8);
+    result(p, q);
+}
+static void rope_of_narrow_heads(struct program *p) { /* a head does not fill a panel */
+    struct mat q = lin(p, 0, start(p));
+    op_rope(p, q, (struct rope){ 8, 8, 10000 });
+    result(p, q);
+}
+static void cached(struct program *p, struct mat x, struct mat k, bool also) {
+    struct mat q = lin(p, 3, x), v = lin(p, 4, x), y = tmp(p);
+    struct mat kc = program_kv(p, D, HD), vc = program_kv(p, D, HD);
+    op_rope(p, k, rope);
+    op_kv_put(p, kc, k, true);
+    op_kv_put(p, vc, v, false);
+    if (also) op_add(p, q, k);
+    op_attn(p, y, q, kc, vc, (struct attn_of){ 4, 4, HD });
+    result(p, y);
+}
+static void keys_go_straight_to_the_pool(struct program *p) {
+    struct mat x = start(p);
+    cached(p, x, lin(p, 0, x), false);
+}
+static void keys_are_read_again(struct program *p) {
+    struct mat x = start(p);
+    cached(p, x, lin(p, 0, x), true);
+}
+static void keys_are_kept(struct program *p) {
+    struct mat x = start(p), k = result(p, lin(p, 0, x));
+    cached(p, x, k, false);
+}
+static void merge_over_a_change(struct program *p) { /* the second reads another x */
+    struct mat x = start(p), a = lin(p, 0, x);
+    op_add(p, x, a);
+    result(p, lin(p, 1, x));
+    result(p, a);
+}
+static void merge_into_what_is_written(struct program *p) { /* b writes what a reads */
+    struct mat x = start(p), a = lin(p, 0, x);
+    op_linear(p, "lin", x, a, &sq[1], NULL, ACT_NONE);
+    result(p, a);
+    result(p, x);
+}
+static void five_of_one_row(struct program *p) { /* more than a call takes */
+    struct mat x = start(p), y = lin(p, 0, x);
+    for (int i = 1; i < 6; i++) op_add(p, y, lin(p, i, x));
+    result(p, y);
+}
+static void gated(struct program *p, bool gate_again, bool up_again, enum act a) {
+    struct mat x = start(p), g = program_tmp(p, DIM_ROWS, ROWS, 2 * D), u = program_tmp(p, DIM_ROWS, ROWS, 2 * D);
+    struct mat h = program_tmp(p, DIM_ROWS, ROWS, 2 * D), y = tmp(p);
+    op_linear(p, "up", u, x, &wide[0], NULL, ACT_NONE);
+    op_linear(p, "gate", g, x, &wide[1], NULL, a);
+    op_gate(p, h, g, u, ACT_SILU);
+    op_linear(p, "down", y, h, &narrow, NULL, ACT_NONE);
+    op_add(p, x, y);
+    result(p, x);
+    if (gate_again) result(p, g);
+    if (up_again) op_add(p, h, u), result(p, h);
+}
+static void gate_and_up(struct program *p) { gated(p, false, false, ACT_NONE); }
+static void gate_is_kept(struct program *p) { gated(p, true, false, ACT_NONE); }
+static void up_is_read_again(struct program *p) { gated(p, false, true, ACT_NONE); }
+static void gate_has_an_activation(struct program *p) { gated(p, false, false, ACT_GELU); }
+static void gate_by_itself(struct program *p) { /* act(g) * g */
+    struct mat x = start(p), g = lin(p, 0, x), h = tmp(p);
+    op_gate(p, h, g, g, ACT_SILU);
+    result(p, h);
+}
+static void add_of_what_is_read_again(struct program *p) { /* found missing by a mutation once */
+    struct mat x = start(p), a = lin(p, 0, lin(p, 1, x));
+    op_add(p, x, a);
+    op_add(p, x, lin(p, 2, a));
+    op_add(p, x, a);
+    result(p, x);
+}
+static void add_onto_its_own_input(struct program *p) { /* y = x + W x in place: rows still to be read change */
+    struct mat x = start(p);
+    op_add(p, x, lin(p, 0, x));
+    result(p, x);
+}
+static void add_past_a_change_of_the_input(struct program *p) {
+    struct mat x = start(p), h = norm(p, 0, x), a = lin(p, 1, h), y = lin(p, 2, x);
+    op_add(p, h, y); /* h changes between a's product and its add */
+    op_add(p, x, a);
+    result(p, x);
+    result(p, h);
+}
+static void parallel_branches(struct program *p) { /* x + attn(ln1 x) + mlp(ln2 x): two calls, one of them joined */
+    struct mat x = start(p), a = lin(p, 0, norm(p, 0, x)), f = program_tmp(p, DIM_ROWS, ROWS, 2 * D), y = tmp(p);
+    op_linear(p, "fc1", f, norm(p, 1, x), &wide[0], NULL, ACT_GELU);
+    op_linear(p, "fc2", y, f, &narrow, &bias[0], ACT_NONE);
+    struct mat b = tmp(p);
+    op_linear(p, "dense", b, a, &sq[1], &bias[1], ACT_NONE);
+    op_add(p, x, b);
+    op_add(p, x, y);
+    result(p, x);
+}
+static void join_with_an_activation(struct program *p) { /* act(a) + act(b) is not act(a + b) */
+    struct mat x = start(p), a = lin(p, 0, x), d = lin(p, 3, x), b = tmp(p), c = tmp(p);
+    op_linear(p, "b", b, a, &sq[1], NULL, ACT_SILU);
+    op_linear(p, "c", c, d, &sq[2], NULL, ACT_NONE);
+    op_add(p, x, b);
+    op_add(p, x, c);
+    result(p, x);
+}
+static void join_of_different_rows(struct program *p) {
+    struct mat x = start(p), z = norm(p, 1, x), a = lin(p, 0, x), d = lin(p, 2, x), b = lin(p, 3, a), c = lin(p, 1, d);
+    op_add(p, x, b);
+    op_add(p, z, c);
+    result(p, x);
+    result(p, z);
+}
+
+/* ---- fused and unfused ---- */
+static const struct {
+    const char *name;
+    void (*record)(struct program *p);
+    int calls; /* after fusing */
+} cases[] = {
+#define CASE(f, calls)                                                                                                 \
+    { #f, f, calls }
+    CASE(norm_and_three, 2),
+    CASE(norm_read_by_an_add, 4),
+    CASE(norm_of_a_row_that_changes, 5),
+    CASE(norm_kept, 3),
+    CASE(norm_in_place, 3),
+    CASE(norm_whose_reader_overwrites_x, 3),
+    CASE(three_norms_of_one_row, 3),
+    CASE(rope_and_a_reader_before, 5),
+    CASE(two_ropes, 5),
+    CASE(rope_twice, 5),
+    CASE(rope_of_narrow_heads, 4),
+    CASE(keys_go_straight_to_the_pool, 4),
+    CASE(keys_are_read_again, 6),
+    CASE(keys_are_kept, 5),
+    CASE(merge_over_a_change, 4),
+    CASE(merge_into_what_is_written, 3),
+    CASE(five_of_one_row, 8),
+    CASE(gate_and_up, 3),
+    CASE(gate_is_kept, 4),
+    CASE(up_is_read_again, 5),
+    CASE(gate_has_an_activation, 4),
+    CASE(gate_by_itself, 3),
+    CASE(add_of_what_is_read_again, 6),
+    CASE(add_onto_its_own_input, 3),
+    CASE(add_past_a_change_of_the_input, 5),
+    CASE(parallel_branches, 3),
+    CASE(join_with_an_activation, 4),
+    CASE(join_of_different_rows, 5),
+};
+static void run(const char *name, void (*record)(struct program *p), int calls, bool fused,
+                float got[3][ROWS * 2 * D]) {
+    struct program p;
+    static const int id[ROWS] = { 5, 17, 202, 0, 99, 41, 8 };
+    program_init(&p, &backend_cpu, kit_be, ROWS, 1, KV);
+    outs = 0;
+    record(&p);
+    if (p.err.code) fail_msg("%s: %s", name, p.err.text);
+    if (fused) program_fuse(&p);
+    if (fused && p.n != calls) {
+        for (int i = 0; i < p.n; i++) print_message("  %s %s\n", op_name(p.call[i].op), p.call[i].label);
+        fail_msg("%s: %d calls, not %d", name, p.n, calls);
+    }
+    kit_load((struct program *[]){ &p }, 1);
+    kit_link(&p, NULL);
+    struct step s = { .n = { 0 } };
+    step_rows(&s, id, ROWS, 0, 0, false);
+    kit_run(&p, &s);
+    for (int i = 0; i < outs; i++) memcpy(got[i], program_at(&p, out[i]), sizeof(float) * (size_t)(ROWS * out[i].cols));
+    kit_fini(&p, true);
+}
+static void test_fused_equals_unfused(void **state) {
+    (void)state;
+    static float a[3][ROWS * 2 * D], b[3][ROWS * 2 * D];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kit_forget();
+        kit_seed = i + 1;
+        assert_true(kit_open(NULL, 2));
+        weights();
+        run(cases[i].name, cases[i].record, cases[i].calls, true, a);
+        run(cases[i].name, cases[i].record, 0, false, b);
+        for (int k = 0; k < outs; k++) {
+            double size = 0;
+            for (int j = 0; j < ROWS * out[k].cols; j++) size = fmax(size, fabs((double)b[k][j]));
+            const double off = kit_diff(a[k], b[k], (size_t)(ROWS * out[k].cols));
+            if (!(size > 0.01) || !(off < 2e-3 * size))
+                fail_msg("%s: result %d is off by %g of %g", cases[i].name, k, off, size);
+        }
+        kit_close();
+    }
+}
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_fused_equals_unfused) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
