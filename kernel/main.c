@@ -43,11 +43,11 @@ static void on_signal(int number) {
     const int before = errno;
     const char c = (char)number;
     if (number == SIGALRM) _exit(0); /* closing has taken too long: give everything back to the system now */
-    if (number != SIGPIPE && write(signal_pipe[1], &c, 1) < 0) errno = before;
+    if (number != SIGPIPE && number != SIGXFSZ && write(signal_pipe[1], &c, 1) < 0) errno = before;
     errno = before;
 }
 static int catch_signals(struct err *e) {
-    static const int all[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGALRM };
+    static const int all[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ, SIGALRM };
     if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK)) return err_set(e, STATUS_IO, "pipe: %s", strerror(errno));
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct sigaction a = { .sa_handler = on_signal, .sa_flags = SA_RESTART };

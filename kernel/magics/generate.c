@@ -227,9 +227,10 @@ int magic_generate(struct call *c) {
     int rc = ask(&r, c);
     const char *system = args_text(&c->args, "system");
     if (system) r.plain[r.q.messages++] = (struct engine_message){ "system", system, strlen(system) };
-    const bool raw = r.q.template_name && !strcmp(r.q.template_name, "raw");
+    /* Byte for byte, as transformers' generate() and vLLM take a prompt; a template is asked for, or %chat is. */
+    const bool raw = !r.q.template_name || !strcmp(r.q.template_name, "raw");
     if (!rc && raw && system && !args_last(&c->args, "system")->from_set)
-        rc = err_set(c->e, STATUS_INVALID, "--system needs a chat template; --template raw has none");
+        rc = err_set(c->e, STATUS_INVALID, "--system needs a chat template: add --template chatml, or use %%chat");
     if (raw) r.q.messages = 0;
     r.plain[r.q.messages++] = (struct engine_message){ raw ? NULL : "user", text, n };
     r.q.message = r.plain;
@@ -330,6 +331,7 @@ int magic_chat(struct call *c) {
 }
 
 /* ---- %template ---- */
+static const char none_set[] = "raw for prompts and %generate, the model's own for %chat";
 static int show_template(struct call *c) {
     struct models m;
     const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
@@ -337,7 +339,7 @@ static int show_template(struct call *c) {
     const struct literal *set = variables_get(&c->in->defaults, "template");
     struct doc d;
     doc_init(&d);
-    doc_line(&d, "template: %s", set ? set->text : "the model's own");
+    doc_line(&d, "template: %s", set ? set->text : none_set);
     for (int i = 0; i < m.n; i++) doc_line(&d, "%s: its own is %s", m.row[i].name, m.row[i].template_name);
     if (!m.n) doc_line(&d, "no model is loaded");
     models_fini(&m);
@@ -350,10 +352,10 @@ int magic_template(struct call *c) {
     double number;
     struct err why = { 0 };
     char *checked = strcmp(name, "default") ? option_check(o, name, &number, &why) : NULL;
-    if (why.code) return err_set(c->e, why.code, "%%template: %s (default: the model's own)", why.text);
+    if (why.code) return err_set(c->e, why.code, "%%template: %s (or default)", why.text);
     if (!checked) variables_drop(&c->in->defaults, "template");
     const int rc = checked ? variables_set_text(&c->in->defaults, "template", checked, strlen(checked), c->e) : 0;
-    if (!rc) out_printf(c->o, "template: %s\n", checked ? checked : "the model's own");
+    if (!rc) out_printf(c->o, "template: %s\n", checked ? checked : none_set);
     mem_free(checked);
     return rc;
 }

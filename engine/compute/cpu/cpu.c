@@ -5,6 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 struct backend {
     struct pool *pool;
@@ -22,8 +25,10 @@ const struct kernels *cpu_kernels(const struct backend *be) { return be->k; }
 /* ---- the instruction set ---- */
 static bool runs(const struct kernels *k) {
 #if defined(__x86_64__)
+    unsigned a, b, c = 0, d;
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    __get_cpuid(1, &a, &b, &c, &d); /* clang 14 does not know F16C by name */
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (c & bit_F16C);
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     if (k == &cpu_kernels_avx512_vnni) return avx512 && __builtin_cpu_supports("avx512vnni");

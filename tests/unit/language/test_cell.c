@@ -56,7 +56,10 @@ static void magics(void **state) {
     is_one("%generate -n 5 \\\n  --seed 1", DIRECTIVE_MAGIC, "generate", "-n 5  --seed 1");
     is_one("%generate a\\\\", DIRECTIVE_MAGIC, "generate", "a\\\\");
     is_one("# a comment\n\n%ps", DIRECTIVE_MAGIC, "ps", "");
-    struct cell c = parse("%load x ;\n%ps;\n%ps");
+    struct cell c = parse("%generate a\\\\\n%ps"); /* two backslashes are no continuation */
+    assert_int_equal(c.n, 2);
+    cell_fini(&c);
+    c = parse("%load x ;\n%ps;\n%ps");
     assert_true(c.v[0].quiet);
     assert_string_equal(c.v[0].rest, "x");
     assert_true(c.v[1].quiet);

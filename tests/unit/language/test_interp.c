@@ -163,16 +163,16 @@ static void prompts_go_verbatim(void **state) {
     (void)state;
     runs("### 질문: 딥러닝이 뭐야?\n\n### 답변:");
     assert_string_equal(fake.prompt, "### 질문: 딥러닝이 뭐야?\n\n### 답변:");
-    assert_string_equal(fake.roles, "user");
+    assert_string_equal(fake.roles, "raw");
     assert_string_equal(printed(), "안녕 world");
     assert_string_equal(
         out_plain(&o, 0),
         "21 prompt tokens (16 cached), 128 new · TTFT 48.0 ms · TPOT 22.4 ms · 44.6 tok/s · 69.8 chars/s\n"
         "small · sampling: greedy · template: chatml · stopped: max_new_tokens");
     assert_int_equal(fake.last.sampling.temperature, 0);
-    runs("%%generate --template raw -n 3\n  $x {y}\n");
+    runs("%%generate --template chatml -n 3\n  $x {y}\n");
     assert_string_equal(fake.prompt, "  $x {y}\n");
-    assert_string_equal(fake.roles, "raw");
+    assert_string_equal(fake.roles, "user");
     assert_int_equal(fake.last.max_new_tokens, 3);
     runs("%generate hello \"two  words\" --no-stream --save answer --quiet");
     assert_string_equal(fake.prompt, "hello two  words");
@@ -181,6 +181,7 @@ static void prompts_go_verbatim(void **state) {
     assert_string_equal(json_string_value(json_object_get(o.result, "text/plain")), "'안녕 world'");
     fails("%generate", STATUS_INVALID, "needs a prompt");
     fails("%generate a --prompt b", STATUS_INVALID, "given twice");
+    fails("%generate a --system s", STATUS_INVALID, "--system needs a chat template");
     fails("%generate a --system s --template raw", STATUS_INVALID, "--system needs a chat template");
 }
 static void sampling_is_what_was_asked(void **state) {
@@ -209,7 +210,9 @@ static void sampling_is_what_was_asked(void **state) {
     assert_true(s->temperature == 0);
     fails("%set temprature=1", STATUS_INVALID, "Did you mean temperature?");
     fails("%set temperature=hot", STATUS_INVALID, "a number from 0 to 100");
-    runs("%template raw\n%generate hi");
+    runs("%template chatml\n%generate hi");
+    assert_string_equal(fake.roles, "user");
+    runs("%template default\n%generate hi");
     assert_string_equal(fake.roles, "raw");
     fails("%template alpaca", STATUS_INVALID, "raw, chatml");
     fails("%generate hi --min-new-tokens 10 -n 5", STATUS_INVALID, "more than");
@@ -362,7 +365,8 @@ static void shell_commands_stop(void **state) {
     (void)state;
     assert_true(stopped("!sleep 30", 100, "interrupted") < 1.5);
     assert_true(stopped("%%bash\nsleep 30\n", 100, "interrupted") < 1.5);
-    assert_true(stopped("!trap '' INT TERM; while :; do sleep 0.05; done", 100, "interrupted") < 3.8); /* deaf: killed */
+    assert_true(stopped("!trap '' INT TERM; while :; do sleep 0.05; done", 100, "interrupted") <
+                3.8); /* deaf: killed */
     assert_true(stopped("!yes", 100, "interrupted") < 1.5);
 }
 static void time_and_capture(void **state) {

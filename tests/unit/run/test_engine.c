@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "data/vocab_build.h"
 #include "engine.h"
 #include <cmocka.h>
 #include <poll.h>
@@ -297,6 +298,64 @@ static void what_cannot_be_loaded_is_named(void **state) {
     assert_int_equal(h->models, 1);
     assert_true(!h->model.loaded && h->model.on_disk && h->model.layers > 0);
 }
+/* A llama of 80 layers and 260 GiB whose weights are a hole in the file: whoever reads them gets zeros, slowly. */
+static void write_giant(char path[64]) {
+    static const struct {
+        const char *name;
+        uint64_t cols, rows;
+    } part[] = {
+        { "attn_norm", 8192, 1 },    { "attn_q", 8192, 8192 },      { "attn_k", 8192, 1024 },
+        { "attn_v", 8192, 1024 },    { "attn_output", 8192, 8192 }, { "ffn_norm", 8192, 1 },
+        { "ffn_gate", 8192, 28672 }, { "ffn_up", 8192, 28672 },     { "ffn_down", 28672, 8192 },
+    };
+    struct buf b;
+    uint64_t at = 0, tensors = 0;
+    put_head(&b, 3);
+    put_string(&b, "general.architecture", "llama");
+    put_u32(&b, "llama.block_count", 80);
+    put_u32(&b, "llama.context_length", 4096);
+    put_u32(&b, "llama.embedding_length", 8192);
+    put_u32(&b, "llama.feed_forward_length", 28672);
+    put_u32(&b, "llama.attention.head_count", 64);
+    put_u32(&b, "llama.attention.head_count_kv", 8);
+    put_f32(&b, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    put_string(&b, "tokenizer.ggml.model", "gpt2");
+    put_string(&b, "tokenizer.ggml.pre", "gpt-2");
+    put_array(&b, "tokenizer.ggml.tokens", T_STRING, 257);
+    for (int i = 0; i < 256; i++) put_byte_token(&b, i);
+    put_text(&b, "aa");
+    put_array(&b, "tokenizer.ggml.merges", T_STRING, 1);
+    put_text(&b, "a a");
+    put_tensor(&b, "token_embd.weight", 2, (const uint64_t[]){ 8192, 257 }, 0, at);
+    at += 8192 * 257 * 4, tensors++;
+    put_tensor(&b, "output_norm.weight", 1, (const uint64_t[]){ 8192 }, 0, at);
+    at += 8192 * 4, tensors++;
+    for (int layer = 0; layer < 80; layer++)
+        for (size_t i = 0; i < sizeof part / sizeof *part; i++, tensors++) {
+            char name[64];
+            snprintf(name, sizeof name, "blk.%d.%s.weight", layer, part[i].name);
+            put_tensor(&b, name, part[i].rows > 1 ? 2 : 1, (const uint64_t[]){ part[i].cols, part[i].rows }, 0, at);
+            at += part[i].cols * part[i].rows * 4;
+        }
+    put_counts(&b, tensors, 12);
+    put_align(&b, 32);
+    const char *dir = getenv("TMPDIR");
+    snprintf(path, 64, "%s/jaeda-giant-XXXXXX", dir ? dir : P_tmpdir);
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, b.p, b.n) == (ssize_t)b.n && !ftruncate(fd, (off_t)(b.n + at)));
+    close(fd);
+    buf_fini(&b);
+}
+static void a_model_larger_than_memory_is_refused_before_it_is_read(void **state) {
+    (void)state;
+    char path[64];
+    write_giant(path);
+    struct heard *h = ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = path });
+    unlink(path);
+    assert_int_equal(h->fail.code, STATUS_NOMEM);
+    assert_non_null(strstr(h->fail.text, "nothing was read"));
+    assert_int_equal(h->events[ENGINE_EV_PROGRESS], 0);
+}
 static void requests_out_of_range_are_refused_at_the_door(void **state) {
     (void)state;
     const char *const stop[] = { "" };
@@ -352,6 +411,7 @@ int main(void) {
         T(profile_adds_up),
         T(unload_gives_memory_back),
         T(what_cannot_be_loaded_is_named),
+        T(a_model_larger_than_memory_is_refused_before_it_is_read),
         T(requests_out_of_range_are_refused_at_the_door),
         T(closing_with_work_under_way_frees_all),
     };
