@@ -78,7 +78,7 @@ struct engine_system {
     char cpu[96], isa[24], gpu[160], backend[16], version[48];
     int threads, processors;                           /* threads used for compute; processors of the machine */
     uint64_t memory_total, memory_available, resident; /* bytes; total and available respect the cgroup */
-    double stream_gbs, peak_gflops;                    /* measured on this machine; 0: not measured yet */
+    double stream_gbs, fp32_gflops, int8_gops;         /* measured on this machine; 0: not measured yet */
 };
 enum engine_stop {
     ENGINE_STOP_NONE,
@@ -114,7 +114,8 @@ struct engine_profile {
     /* Per step (the whole prefill; one token): mean and standard deviation over runs of the unprofiled wall time, the
      * mean of the profiled wall time, the sum of spans. */
     double wall_ms[2], wall_sd_ms[2], profiled_ms[2], spans_ms[2];
-    double stream_gbs, peak_gflops; /* measured in the same job */
+    double stream_gbs, peak_gflops; /* measured in the same job; peak: of the arithmetic that these weights need */
+    bool int8;                      /* that is products of bytes, not of fp32 */
     char dtype[16], isa[24], model[64];
 };
 

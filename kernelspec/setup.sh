@@ -94,7 +94,7 @@ missing_packages() {
 known_packages() {
     local package
     for package; do
-        apt-cache policy "$package" 2>/dev/null | grep -q 'Candidate: [0-9]' && echo "$package"
+        [[ $(apt-cache policy "$package" 2>/dev/null) != *'Candidate: '[0-9]* ]] || echo "$package"
     done
 }
 

@@ -89,6 +89,11 @@ struct op_call {
     void *priv; /* private ops: one mem_alloc block, freed with the program */
 };
 
+/* What the machine gives all threads together, measured: reading memory in a row; two operations a multiply-add, of
+ * fp32 and of the bytes that quantised weights are multiplied as. */
+struct peaks {
+    double stream_gbs, fp32_gflops, int8_gops;
+};
 struct program;
 struct backend; /* one per device */
 struct slab;    /* the packed weights of one placement */
@@ -116,8 +121,7 @@ struct backend_api {
     void (*drop)(struct backend *be, struct slab *s); /* frees; before the weights themselves go. NULL is fine */
     void (*replay)(struct backend *be, const struct program *p, struct step *s, int from, int to);
     double (*time_us)(struct backend *be);
-    /* Measures what this machine gives all threads: reading memory in a row, fp32 multiply-adds. About 0.4 s. */
-    int (*probe)(struct backend *be, double *stream_gbs, double *peak_gflops, struct err *e);
+    int (*probe)(struct backend *be, struct peaks *out, struct err *e); /* takes about 0.5 s */
 };
 extern const struct backend_api backend_cpu;
 

@@ -48,7 +48,7 @@ static int use_threads(struct models *m, int threads, struct err *e) {
     if (!fresh) return e->code;
     pthread_mutex_lock(&m->lock);
     m->be = fresh;
-    m->stream_gbs = m->peak_gflops = 0; /* were measured with the old pool */
+    m->peaks = (struct peaks){ 0 }; /* were measured with the old pool */
     pthread_mutex_unlock(&m->lock);
     backend_cpu.close(old);
     return STATUS_OK;
@@ -167,8 +167,9 @@ static void tell_system(struct models *m, struct job *job) {
     pthread_mutex_lock(&m->lock);
     snprintf(s->isa, sizeof s->isa, "%s", backend_cpu.isa(m->be));
     s->threads = backend_cpu.threads(m->be);
-    s->stream_gbs = m->stream_gbs;
-    s->peak_gflops = m->peak_gflops;
+    s->stream_gbs = m->peaks.stream_gbs;
+    s->fp32_gflops = m->peaks.fp32_gflops;
+    s->int8_gops = m->peaks.int8_gops;
     pthread_mutex_unlock(&m->lock);
     job_emit(job, &ev);
 }
@@ -227,13 +228,13 @@ int models_answer(struct models *m, struct job *job, struct err *e) {
     mem_free(row);
     return e->code;
 }
+static double more(double a, double b) { return a > b ? a : b; }
 int models_probe(struct models *m, struct err *e) {
-    if (m->stream_gbs > 0) return STATUS_OK;
-    double stream = 0, peak = 0;
-    if (backend_cpu.probe(m->be, &stream, &peak, e)) return e->code;
+    struct peaks now;
+    if (backend_cpu.probe(m->be, &now, e)) return e->code;
     pthread_mutex_lock(&m->lock);
-    m->stream_gbs = stream;
-    m->peak_gflops = peak;
+    m->peaks = (struct peaks){ more(now.stream_gbs, m->peaks.stream_gbs), more(now.fp32_gflops, m->peaks.fp32_gflops),
+                               more(now.int8_gops, m->peaks.int8_gops) };
     pthread_mutex_unlock(&m->lock);
     return STATUS_OK;
 }

@@ -10,7 +10,7 @@ struct models {
     pthread_mutex_t lock;
     struct loaded *list; /* last loaded first */
     struct backend *be;
-    double stream_gbs, peak_gflops;
+    struct peaks peaks; /* of this machine; zero: not measured yet */
 };
 int models_open(struct models *m, struct err *e); /* opens the backend: a thread pool that sleeps */
 void models_close(struct models *m);              /* frees every model, then the backend; fine on a zeroed struct */
@@ -23,7 +23,7 @@ int models_unload(struct models *m, struct job *job, struct err *e); /* model "*
 int models_reset(struct models *m, struct job *job, struct err *e);
 /* Any thread: answered from what is known and from file headers. */
 int models_answer(struct models *m, struct job *job, struct err *e); /* STATUS, MODELS, SHOW */
-/* Measures the machine once; worker thread. */
+/* Measures the machine again and keeps the best of all times: neighbours only make it slower. Worker thread. */
 int models_probe(struct models *m, struct err *e);
 
 #endif

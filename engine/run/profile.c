@@ -98,13 +98,9 @@ static void name_rows(struct prof *p, enum engine_phase phase, const struct prog
     }
 }
 static int measure(struct prof *p, struct err *e) {
-    for (int i = 0; i < WARMUPS + p->runs; i++) {
-        job_progress(p->job, i < WARMUPS ? "warming up" : "measuring", i, WARMUPS + 2 * p->runs, "run", 0);
-        if (wall(p, i >= WARMUPS, e)) return e->code;
-    }
-    for (int i = 0; i < p->runs; i++) {
-        job_progress(p->job, "profiling", WARMUPS + p->runs + i, WARMUPS + 2 * p->runs, "run", 0);
-        if (watched_run(p, e)) return e->code;
+    for (int i = 0; i < WARMUPS + p->runs; i++) { /* in turn: both kinds meet the same neighbours and clocks */
+        job_progress(p->job, i < WARMUPS ? "warming up" : "measuring", i, WARMUPS + p->runs, "run", 0);
+        if (wall(p, i >= WARMUPS, e) || (i >= WARMUPS && watched_run(p, e))) return e->code;
     }
     return STATUS_OK;
 }
@@ -124,8 +120,10 @@ static void finish(struct prof *p, const struct models *m) {
     o->prompt_tokens = (int)p->ids.n;
     o->decode_steps = p->steps;
     o->context = (int)p->ids.n + p->steps / 2;
-    o->stream_gbs = m->stream_gbs;
-    o->peak_gflops = m->peak_gflops;
+    const struct dtype_info *dt = dtype_info(dtype_parse(p->l->info.dtype));
+    o->int8 = dt && dt->block > 1;
+    o->stream_gbs = m->peaks.stream_gbs;
+    o->peak_gflops = o->int8 ? m->peaks.int8_gops : m->peaks.fp32_gflops;
     snprintf(o->dtype, sizeof o->dtype, "%s", p->l->info.dtype);
     snprintf(o->isa, sizeof o->isa, "%s", p->l->api->isa(p->l->be));
     snprintf(o->model, sizeof o->model, "%s", p->l->info.name);

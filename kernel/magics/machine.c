@@ -24,15 +24,16 @@ static void begin(struct table *t, const char *title) {
     t->max_rows = 100;
 }
 static void peaks(struct table *t, const struct engine_system *s) {
-    char n[32], text[96];
+    char n[32], bytes[32], text[128];
     if (s->stream_gbs > 0) {
         format_number(n, s->stream_gbs);
         snprintf(text, sizeof text, "%s GB/s, measured", n);
         fact(t, "memory bandwidth", text);
     }
-    if (s->peak_gflops > 0) {
-        format_number(n, s->peak_gflops);
-        snprintf(text, sizeof text, "%s GFLOP/s, measured", n);
+    if (s->fp32_gflops > 0) {
+        format_number(n, s->fp32_gflops);
+        format_number(bytes, s->int8_gops);
+        snprintf(text, sizeof text, "%s GFLOP/s fp32, %s GOP/s int8, measured", n, bytes);
         fact(t, "peak arithmetic", text);
     }
     if (s->stream_gbs <= 0) fact(t, "peaks", "not measured yet: %profile does");

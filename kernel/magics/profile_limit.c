@@ -37,9 +37,8 @@ void limit_sentence(const struct limit_facts *f, char out[320]) {
                  f->phase, b, bp, m, a);
     } else if (math > 1.05) {
         snprintf(out, 320,
-                 "Arithmetic limits %s: %s GFLOP/s, more than the peak of %s measured with floats, since the weights "
-                 "are multiplied in "
-                 "integers; memory at %s.",
+                 "Arithmetic limits %s: %s GFLOP/s, more than the %s measured as this machine's peak (it was slower at "
+                 "that moment); memory at %s.",
                  f->phase, fl, fp, m);
     } else if (math >= 0.5) {
         snprintf(out, 320, "Arithmetic limits %s: %s of %s GFLOP/s (%s), memory at %s. More or wider cores would help.",

@@ -5,8 +5,7 @@
  *   less than 70 % of the wall time lies inside ops          -> overhead between calls
  *   more bytes a second than memory gives (above 105 %)       -> data come from the cache
  *   memory share at least 60 % and above the arithmetic share -> memory
- *   arithmetic share at least 50 %                            -> arithmetic; above 105 %: integer instructions, which do
- *                                                                more a cycle than the floats that the peak was taken with
+ *   arithmetic share at least 50 %                            -> arithmetic
  *   else neither wall is near: the kernels themselves, and the slowest op is named. */
 #ifndef JAEDA_MAGICS_PROFILE_LIMIT_H
 #define JAEDA_MAGICS_PROFILE_LIMIT_H

@@ -10,7 +10,8 @@
 enum {
     MAX_WAITING = 1000,           /* queued cells */
     MAX_WAITING_BYTES = 64 << 20, /* their messages */
-    ABORT_WINDOW_MS = 30,         /* a failed cell's reply waits so long for cells that were sent before it */
+    ABORT_QUIET_MS = 30,          /* a failed cell's reply waits until no cell has come for so long, */
+    ABORT_MOST_MS = 1000,         /* and no longer than this: those that come were sent before it */
     STDIN_TRY_MS = 50,            /* between attempts to reach a client whose stdin is still connecting */
     STDIN_PATIENCE_MS = 3000,
 };
@@ -29,7 +30,7 @@ struct server {
     size_t waiting_bytes;
     struct job *running;  /* with the executor, or finished and not yet answered */
     struct job *finished; /* running, when it is to be answered at answer_us */
-    int64_t answer_us;
+    int64_t answer_us, latest_us;
     int count;
     int64_t question_us; /* since when a question could not be delivered; 0: none */
     char question_id[64];
@@ -121,6 +122,10 @@ static void refuse_cell(struct server *s, const struct request *r, const struct 
     reply(s, r, "execute_reply", content, NULL);
     end(s, r);
 }
+static void put_off_answer(struct server *s) {
+    s->answer_us = clock_us() + ABORT_QUIET_MS * 1000;
+    if (s->answer_us > s->latest_us) s->answer_us = s->latest_us;
+}
 static void queue_cell(struct server *s, struct request *r) {
     struct err e = { 0 };
     const size_t bytes = r->msg.frames.bytes.n;
@@ -138,6 +143,7 @@ static void queue_cell(struct server *s, struct request *r) {
     s->last = j;
     s->waiting++;
     s->waiting_bytes += bytes;
+    if (s->finished) put_off_answer(s);
 }
 static struct job *next_cell(struct server *s) {
     struct job *j = s->first;
@@ -173,11 +179,9 @@ static void start_next(struct server *s) {
     s->running = j;
     executor_start(s->use.executor, j);
 }
-static void receive_all_cells(struct server *s);
 static void answer_cell(struct server *s) {
     struct job *j = s->finished;
     const bool stop = j->failed && j->stop_on_error;
-    if (stop) receive_all_cells(s);
     reply(s, &j->request, "execute_reply", j->reply,
           json_pack("{s:s, s:s}", "started", j->started, "status", j->failed ? "error" : "ok"));
     j->reply = NULL;
@@ -192,7 +196,8 @@ static void look_at_executor(struct server *s, bool now) {
     struct job *j = executor_finished(s->use.executor);
     if (j) {
         s->finished = j;
-        s->answer_us = j->failed && j->stop_on_error ? clock_us() + ABORT_WINDOW_MS * 1000 : 0;
+        s->latest_us = clock_us() + (j->failed && j->stop_on_error ? ABORT_MOST_MS * 1000 : 0);
+        put_off_answer(s);
     }
     if (s->finished && (now || clock_us() >= s->answer_us)) answer_cell(s);
     start_next(s);
@@ -290,10 +295,6 @@ static bool receive(struct server *s, void *socket, enum channel channel) {
         answer(s, &r);
     message_fini(&r.msg);
     return true;
-}
-static void receive_all_cells(struct server *s) {
-    for (int i = 0; i < MAX_WAITING && receive(s, s->shell, CHANNEL_SHELL); i++) {
-    }
 }
 static long pause_ms(const struct server *s) {
     if (s->finished) {

@@ -91,3 +91,12 @@ def test_the_kernelspec_can_be_moved(tmp_path):
                                "JUPYTER_DATA_DIR": str(tmp_path / "none")})
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(second / "share/jupyter/kernels/jaeda"), "message", "jaeda"]
+
+
+def test_a_package_that_apt_describes_at_length_is_known(tmp_path):
+    """A reader that stops early kills the writer, and pipefail then calls the package unknown."""
+    tool = tmp_path / "apt-cache"
+    tool.write_text("#!/bin/sh\n[ $2 = there ] && echo '  Candidate: 1.2' || echo '  Candidate: (none)'\nseq 100000\n")
+    tool.chmod(0o755)
+    done = shell("set -o pipefail; known_packages there absent there", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.stdout == "there\nthere\n"

@@ -76,6 +76,8 @@ def test_the_server_sees_a_working_kernel_as_busy(server):
             asked = client.send(kind, content)
             client.reply(asked)
             client.outputs(asked)
+            client.until(lambda m: m.state == "busy" and m.parent_id == running)
+            assert wait_until(lambda: state() == "busy"), kind
             for _ in range(10):
                 assert state() == "busy", kind
                 time.sleep(0.02)

@@ -204,7 +204,12 @@ def test_enormous_message_costs_no_memory(kernel, client):
 
     still_answers(client)
     before = peak()
+    left = client.sockets["shell"].get_monitor_socket(zmq.EVENT_DISCONNECTED)
     client.send_raw([DELIMITER, b"", b"x" * (80 << 20)])
+    cut_off = left.poll(LIMIT * 1000)  # it is not even read to its end
+    client.sockets["shell"].disable_monitor()
+    left.close()
+    assert cut_off
     other = kernel.client()
     still_answers(other)
     assert peak() < before + (40 << 20)

@@ -116,8 +116,9 @@ struct probe {
     struct backend *be;
     char *p;
     bool touch;
+    float (*multiply)(long rounds, double *ops);
     float used[POOL_THREADS_MAX];
-    double flops[POOL_THREADS_MAX];
+    double ops[POOL_THREADS_MAX];
 };
 static void probe_read(void *arg, int id) {
     struct probe *pr = arg;
@@ -132,12 +133,31 @@ static void probe_read(void *arg, int id) {
 static void probe_multiply(void *arg, int id) {
     struct probe *pr = arg;
     POOL_TASKS(t, pr->be->pool, id, PROBE_TASKS) {
-        double flops = 0;
-        pr->used[id] += pr->be->k->multiply(20000, &flops);
-        pr->flops[id] += flops;
+        double ops = 0;
+        pr->used[id] += pr->multiply(20000, &ops);
+        pr->ops[id] += ops;
     }
 }
-static int probe(struct backend *be, double *stream_gbs, double *peak_gflops, struct err *e) {
+/* The best of a few runs, in seconds: what disturbs a run only makes it longer. */
+static double best_of(struct probe *pr, void (*run)(void *, int)) {
+    double best = 1e300;
+    for (int i = 0; i < PROBE_RUNS; i++) {
+        const double t0 = time_us(pr->be);
+        pool_run(pr->be->pool, run, pr);
+        const double t = (time_us(pr->be) - t0) * 1e-6;
+        best = t < best ? t : best;
+    }
+    return best;
+}
+static double giga_ops(struct probe *pr, float (*multiply)(long, double *)) {
+    double ops = 0;
+    pr->multiply = multiply;
+    memset(pr->ops, 0, sizeof pr->ops);
+    const double seconds = best_of(pr, probe_multiply);
+    for (int k = 0; k < POOL_THREADS_MAX; k++) ops += pr->ops[k];
+    return ops / PROBE_RUNS / seconds * 1e-9;
+}
+static int probe(struct backend *be, struct peaks *out, struct err *e) {
     const size_t bytes = (size_t)PROBE_MIB * PROBE_CHUNK;
     struct probe *pr = mem_zero(1, sizeof *pr);
     if (pr) *pr = (struct probe){ .be = be, .p = cpu_map(bytes), .touch = true };
@@ -147,25 +167,11 @@ static int probe(struct backend *be, double *stream_gbs, double *peak_gflops, st
     }
     pool_run(be->pool, probe_read, pr);
     pr->touch = false;
-    double best = 1e300, fastest = 0, flops = 0;
-    for (int i = 0; i < PROBE_RUNS; i++) {
-        const double t0 = time_us(be);
-        pool_run(be->pool, probe_read, pr);
-        const double t = time_us(be) - t0;
-        best = t < best ? t : best;
-    }
-    for (int i = 0; i < PROBE_RUNS; i++) {
-        const double t0 = time_us(be), before = flops;
-        pool_run(be->pool, probe_multiply, pr);
-        const double t = time_us(be) - t0;
-        flops = 0;
-        for (int k = 0; k < POOL_THREADS_MAX; k++) flops += pr->flops[k];
-        fastest = (flops - before) / t > fastest ? (flops - before) / t : fastest;
-    }
+    out->stream_gbs = (double)bytes / best_of(pr, probe_read) * 1e-9;
+    out->fp32_gflops = giga_ops(pr, be->k->multiply);
+    out->int8_gops = giga_ops(pr, be->k->multiply_bytes);
     volatile float used = 0; /* so that nothing of the above may be left out */
     for (int k = 0; k < POOL_THREADS_MAX; k++) used = used + pr->used[k];
-    *stream_gbs = (double)bytes / best * 1e-3;
-    *peak_gflops = fastest * 1e-3;
     cpu_unmap(pr->p, bytes);
     mem_free(pr);
     return 0;

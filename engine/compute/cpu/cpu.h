@@ -66,8 +66,10 @@ struct kernels { /* one per instruction set; the same source, compiled for each 
     const char *isa;
     int row_block;
     cpu_op *op[CPU_OPS];
-    float (*read)(const char *p, size_t bytes);    /* streams through memory; a used result */
-    float (*multiply)(long rounds, double *flops); /* fp32 multiply-adds in registers */
+    float (*read)(const char *p, size_t bytes); /* streams through memory; a used result */
+    /* In registers: fp32 multiply-adds; products of bytes, as quantised weights need them. */
+    float (*multiply)(long rounds, double *flops);
+    float (*multiply_bytes)(long rounds, double *ops);
 };
 extern const struct kernels cpu_kernels_scalar, cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_avx512_vnni;
 

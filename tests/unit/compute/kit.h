@@ -38,6 +38,7 @@ static inline void kit_put_half(unsigned char *p, double v) {
 static struct kit_source {
     struct weight *w;
     unsigned char *bytes;
+    void *block; /* to be freed; NULL: another's */
 } kit_source[KIT_WEIGHTS];
 static int kit_sources;
 
@@ -90,7 +91,7 @@ static inline double kit_at(const struct weight *w, int r, int c) {
     return w->want == DTYPE_F16 && w->cols > 1 ? (double)(_Float16)v : v;
 }
 static inline void kit_share(struct weight *w, const struct weight *tensor) { /* another view of the same tensor */
-    kit_source[kit_sources++] = (struct kit_source){ w, (unsigned char *)(uintptr_t)kit_bytes(tensor) };
+    kit_source[kit_sources++] = (struct kit_source){ w, (unsigned char *)(uintptr_t)kit_bytes(tensor), NULL };
 }
 static inline void kit_weight(struct weight *w, const char *name, int rows, int cols, enum dtype dt, double gain) {
     *w = (struct weight){ .rows = rows, .cols = cols, .run = rows, .dt = dt, .want = DTYPE_NONE };
@@ -99,15 +100,10 @@ static inline void kit_weight(struct weight *w, const char *name, int rows, int 
     unsigned char *bytes = malloc(n * each + 1);
     w->bytes = n * each;
     for (size_t i = 0; i < n; i++) kit_encode(bytes + 1 + i * each, dt, gain); /* never aligned */
-    kit_source[kit_sources++] = (struct kit_source){ w, bytes + 1 };
+    kit_source[kit_sources++] = (struct kit_source){ w, bytes + 1, bytes };
 }
-static inline void kit_forget(void) { /* frees every source; a shared one once */
-    while (kit_sources) {
-        unsigned char *bytes = kit_source[--kit_sources].bytes;
-        bool shared = false;
-        for (int i = 0; i < kit_sources; i++) shared |= kit_source[i].bytes == bytes;
-        if (!shared) free(bytes - 1);
-    }
+static inline void kit_forget(void) {
+    while (kit_sources) free(kit_source[--kit_sources].block);
 }
 
 /* ---- programs, ready to run ---- */

@@ -137,6 +137,23 @@ static void merge_into_what_is_written(struct program *p) { /* b writes what a r
     result(p, a);
     result(p, x);
 }
+static void one_buffer_written_twice(struct program *p) {
+    struct mat x = start(p), a = lin(p, 0, x);
+    op_linear(p, "lin", a, x, &sq[1], NULL, ACT_NONE);
+    result(p, a);
+}
+static void pool_read_before_the_next_keys(struct program *p) {
+    struct mat x = start(p), k = lin(p, 0, x), y = tmp(p), z = tmp(p);
+    struct mat kc = program_kv(p, D, HD), vc = program_kv(p, D, HD);
+    const struct attn_of four = { 4, 4, HD };
+    op_kv_put(p, kc, x, true);
+    op_kv_put(p, vc, x, false);
+    op_attn(p, y, x, kc, vc, four);
+    op_kv_put(p, kc, k, true);
+    op_attn(p, z, x, kc, vc, four);
+    result(p, y);
+    result(p, z);
+}
 static void five_of_one_row(struct program *p) { /* more than a call takes */
     struct mat x = start(p), y = lin(p, 0, x);
     for (int i = 1; i < 6; i++) op_add(p, y, lin(p, i, x));
@@ -232,6 +249,8 @@ static const struct {
     CASE(keys_are_kept, 5),
     CASE(merge_over_a_change, 4),
     CASE(merge_into_what_is_written, 3),
+    CASE(one_buffer_written_twice, 3),
+    CASE(pool_read_before_the_next_keys, 7),
     CASE(five_of_one_row, 8),
     CASE(gate_and_up, 3),
     CASE(gate_is_kept, 4),

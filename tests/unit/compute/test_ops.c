@@ -40,7 +40,11 @@ static double seen(const float *x, int c) {
     for (int j = c / 32 * 32; j < c / 32 * 32 + 32; j++) top = fmaxf(top, fabsf(x[j]));
     return top > 0 ? (double)(top / 127.0f) * (double)nearbyintf(x[c] * (127.0f / top)) : 0;
 }
-static void linear_case(enum dtype dt, enum dtype want, int rows, int live, int in, int out, enum act a, bool bias) {
+struct shape {
+    int rows, live, in, out; /* bucket, live rows, columns, weight rows */
+};
+static void linear_case(enum dtype dt, enum dtype want, struct shape of, enum act a, bool bias) {
+    const int rows = of.rows, live = of.live, in = of.in, out = of.out;
     static struct weight w, b;
     begin(rows, 16);
     kit_weight(&w, "w", out, in, dt, 1);
@@ -73,39 +77,37 @@ static void linear_case(enum dtype dt, enum dtype want, int rows, int live, int 
     kit_guard(&p, y, live);
     end();
 }
-static const struct {
-    int rows, live, in, out;
-} shapes[] = { { 1, 1, 64, 16 }, { 1, 1, 32, 203 },  { 1, 1, 576, 80 },  { 2, 2, 64, 33 },    { 4, 3, 96, 64 },
-               { 5, 5, 64, 48 }, { 16, 12, 32, 17 }, { 16, 13, 64, 64 }, { 40, 37, 96, 203 }, { 80, 80, 64, 128 } };
+static const struct shape shapes[] = { { 1, 1, 64, 16 },    { 1, 1, 32, 203 },  { 1, 1, 576, 80 },  { 2, 2, 64, 33 },
+                                       { 4, 3, 96, 64 },    { 5, 5, 64, 48 },   { 16, 12, 32, 17 }, { 16, 13, 64, 64 },
+                                       { 40, 37, 96, 203 }, { 80, 80, 64, 128 } };
 static void test_linear(void **state) {
     (void)state;
     static const enum dtype dts[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1 };
     for (size_t d = 0; d < sizeof dts / sizeof *dts; d++)
         for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
-            linear_case(dts[d], DTYPE_NONE, shapes[k].rows, shapes[k].live, shapes[k].in, shapes[k].out,
-                        (enum act)(k % 3), k % 2);
+            linear_case(dts[d], DTYPE_NONE, shapes[k], (enum act)(k % 3), k % 2);
 }
 static void test_linear_wanted_as(void **state) {
     (void)state;
     static const enum dtype dts[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_Q4_1 };
     for (size_t d = 0; d < sizeof dts / sizeof *dts; d++) {
-        linear_case(dts[d], DTYPE_F32, 13, 13, 64, 40, ACT_NONE, true);
-        linear_case(dts[d], DTYPE_F16, 13, 13, 64, 40, ACT_NONE, true);
-        linear_case(dts[d], DTYPE_F16, 1, 1, 64, 40, ACT_NONE, false);
+        linear_case(dts[d], DTYPE_F32, (struct shape){ 13, 13, 64, 40 }, ACT_NONE, true);
+        linear_case(dts[d], DTYPE_F16, (struct shape){ 13, 13, 64, 40 }, ACT_NONE, true);
+        linear_case(dts[d], DTYPE_F16, (struct shape){ 1, 1, 64, 40 }, ACT_NONE, false);
     }
 }
 static void test_linear_odd_columns(void **state) { /* only floats: a quantised block has 32 */
     (void)state;
     for (int in = 2; in < 8; in++)
         for (int rows = 1; rows < 20; rows += 6) {
-            linear_case(DTYPE_F32, DTYPE_NONE, rows, rows, in, 19, ACT_NONE, false);
-            linear_case(DTYPE_F16, DTYPE_NONE, rows, rows, in, 19, ACT_NONE, false);
+            linear_case(DTYPE_F32, DTYPE_NONE, (struct shape){ rows, rows, in, 19 }, ACT_NONE, false);
+            linear_case(DTYPE_F16, DTYPE_NONE, (struct shape){ rows, rows, in, 19 }, ACT_NONE, false);
         }
 }
 static void test_linear_whole_bucket(void **state) {
     (void)state;
-    linear_case(DTYPE_Q4_1, DTYPE_NONE, 256, 256, 64, 203, ACT_SILU, false);
-    linear_case(DTYPE_Q8_0, DTYPE_NONE, 256, 199, 64, 48, ACT_NONE, false);
+    linear_case(DTYPE_Q4_1, DTYPE_NONE, (struct shape){ 256, 256, 64, 203 }, ACT_SILU, false);
+    linear_case(DTYPE_Q8_0, DTYPE_NONE, (struct shape){ 256, 199, 64, 48 }, ACT_NONE, false);
 }
 static void test_nan_in_a_row_reaches_its_results_only(void **state) {
     (void)state;
@@ -120,6 +122,109 @@ static void test_nan_in_a_row_reaches_its_results_only(void **state) {
     struct step s = kit_step(3, 0, 0);
     kit_run(&p, &s);
     for (int r = 0; r < 3 * 40; r++) assert_int_equal(isnan(program_at(&p, y)[r]), r / 40 == 1);
+    end();
+}
+
+/* Three weights over one tensor, the rows of each head apart, and heads stored pairwise: maps, undone by fill alone. */
+static void test_rows_of_a_shared_tensor(void **state) {
+    (void)state;
+    const int heads = 3, hd = 8, in = 64;
+    static const enum dtype dts[] = { DTYPE_F32, DTYPE_F16, DTYPE_Q4_1, DTYPE_Q8_0 };
+    for (int d = 0; d < 4; d++) {
+        static struct weight all, part[3];
+        struct mat y[3];
+        begin(5, 16);
+        kit_weight(&all, "qkv", 3 * heads * hd, in, dts[d], 1);
+        kit_source[kit_sources - 1].w = &part[0]; /* the whole is no weight */
+        struct mat x = kept(DIM_ROWS, 5, in);
+        for (int k = 0; k < 3; k++) {
+            part[k] = all;
+            part[k].rows = heads * hd;
+            part[k].first = k * hd;
+            part[k].run = hd;
+            part[k].step = 3 * hd;
+            part[k].pairs = k < 2 ? hd : 0;
+            if (k) kit_share(&part[k], &part[0]);
+            op_linear(&p, "part", y[k] = kept(DIM_ROWS, 5, heads * hd), x, &part[k], NULL, ACT_NONE);
+        }
+        ready();
+        for (int r = 0; r < in; r++) { /* unit rows: the results are the weights themselves */
+            memset(program_at(&p, x), 0, sizeof(float) * (size_t)(5 * in));
+            for (int i = 0; i < 5; i++) program_at(&p, x)[i * in + (r + i) % in] = 1;
+            struct step s = kit_step(5, 0, 0);
+            kit_run(&p, &s);
+            for (int k = 0; k < 3; k++)
+                for (int j = 0; j < 5 * heads * hd; j++) {
+                    const int row = j % (heads * hd), i = j / (heads * hd);
+                    const int from = row % hd, file = k < 2 ? from % (hd / 2) * 2 + from / (hd / 2) : from;
+                    const size_t at = (size_t)(row / hd * 3 * hd + k * hd + file);
+                    const double want = kit_raw(&all, kit_bytes(&part[0]), at, (r + i) % in);
+                    assert_true(fabs(want - (double)program_at(&p, y[k])[j]) < 1e-6);
+                }
+        }
+        end();
+    }
+}
+static void test_a_tensor_that_is_too_short_is_not_read(void **state) {
+    (void)state;
+    static struct weight w;
+    struct err e = { 0 };
+    begin(1, 16);
+    kit_weight(&w, "short.weight", 40, 64, DTYPE_Q4_1, 1);
+    op_linear(&p, "test", kept(DIM_ROWS, 1, 40), kept(DIM_ROWS, 1, 64), &w, NULL, ACT_NONE);
+    assert_int_equal(backend_cpu.fill(kit_be, &w, kit_bytes(&w), &e), STATUS_INVALID); /* not placed yet */
+    ready();
+    w.bytes--;
+    e = (struct err){ 0 };
+    assert_int_equal(backend_cpu.fill(kit_be, &w, kit_bytes(&w), &e), STATUS_FORMAT);
+    assert_non_null(strstr(e.text, "short.weight"));
+    end();
+}
+static void test_every_half(void **state) {
+    (void)state;
+    for (int i = 0; i < 65536; i++) {
+        const unsigned char p2[2] = { (unsigned char)i, (unsigned char)(i >> 8) };
+        const double want = kit_half(p2);
+        const float got = cpu_half((uint16_t)i);
+        assert_true(isnan(want) ? isnan(got) : want == (double)got && !signbit(want) == !signbit(got));
+    }
+    static const float odd[] = { 0,        -0.0f,  65504,   65519,   65520,     1e9f,           6e-8f,
+                                 2.9e-8f,  3e-8f,  8.9e-8f, 6.1e-5f, 6.103e-5f, 1.00048828125f, 1.0014648f,
+                                 INFINITY, -70000, NAN,     0.33333f };
+    static struct weight t;
+    begin(1, 40);
+    kit_weight(&t, "embed", 2, 18, DTYPE_F32, 1);
+    t.want = DTYPE_F16;
+    memcpy(kit_source[kit_sources - 1].bytes, odd, sizeof odd);
+    struct mat x = kept(DIM_ROWS, 1, 18);
+    op_embed(&p, x, &t);
+    ready();
+    struct step s = kit_step(1, 0, 0);
+    kit_run(&p, &s);
+    for (int i = 0; i < 18; i++) {
+        const float want = (float)(_Float16)odd[i], got = program_at(&p, x)[i];
+        assert_true(isnan(want) ? isnan(got) : want == got && !signbit(want) == !signbit(got));
+    }
+    end();
+}
+static void test_a_step_that_does_not_fit_is_refused(void **state) {
+    (void)state;
+    static struct weight w;
+    begin(4, 16);
+    kit_weight(&w, "w", 40, 64, DTYPE_F32, 1);
+    struct mat x = kept(DIM_ROWS, 4, 64), y = kept(DIM_ROWS, 4, 40);
+    op_linear(&p, "test", y, x, &w, NULL, ACT_NONE);
+    ready();
+    static const struct {
+        int rows, picks, pick[2];
+    } bad[] = { { 5, 1, { 0 } },  { -1, 0, { 0 } },   { 2, 5, { 0 } },   { 2, 1, { 2 } },
+                { 2, 1, { -1 } }, { 2, 2, { 1, 1 } }, { 3, 2, { 1, 0 } } };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct step s = { .n = { 0, bad[i].rows, bad[i].picks, 0 }, .pick = { bad[i].pick[0], bad[i].pick[1] } };
+        struct err e = { 0 };
+        assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+        kit_guard(&p, y, 0);
+    }
     end();
 }
 
@@ -286,8 +391,9 @@ static void test_rope(void **state) {
 
 /* ---- ATTN through the KV pool: two sequences, one of them far from an even place ---- */
 static void attention_case(int hd, int heads, int kv_heads, int before, int rows) {
-    const int base[2] = { 0, before + rows + 3 }, kv_rows = base[1] + before + rows, qd = heads * hd,
-              kd = kv_heads * hd, total = 2 * rows;
+    /* The second sequence starts off a tile and ends with the pool. */
+    const int len = before + rows, kv_rows = (2 * len + 3 + 15) / 16 * 16, base[2] = { 0, kv_rows - len },
+              qd = heads * hd, kd = kv_heads * hd, total = 2 * rows;
     begin(total, kv_rows);
     struct mat q = kept(DIM_ROWS, total, qd), k = kept(DIM_ROWS, total, kd), v = kept(DIM_ROWS, total, kd);
     struct mat y = kept(DIM_ROWS, total, qd), kc = program_kv(&p, kd, hd), vc = program_kv(&p, kd, hd);
@@ -318,17 +424,17 @@ static void attention_case(int hd, int heads, int kv_heads, int before, int rows
     }
     for (int i = 0; i < total * heads; i++) {
         const int r = i / heads, h = i % heads, kh = h / (heads / kv_heads) * hd, seq = r / rows,
-                  len = before + r % rows + 1;
+                  sees = before + r % rows + 1;
         const float *qv = program_at(&p, q) + r * qd + h * hd, *got = program_at(&p, y) + r * qd + h * hd;
         double w[1024], sum = 0;
-        for (int t = 0; t < len; t++) {
+        for (int t = 0; t < sees; t++) {
             double dot = 0;
             for (int d = 0; d < hd; d++) dot += (double)qv[d] * (double)hk[seq][t * kd + kh + d];
             sum += w[t] = exp(dot / sqrt(hd));
         }
         for (int d = 0; d < hd; d++) {
             double want = 0;
-            for (int t = 0; t < len; t++) want += w[t] / sum * (double)hv[seq][t * kd + kh + d];
+            for (int t = 0; t < sees; t++) want += w[t] / sum * (double)hv[seq][t * kd + kh + d];
             if (!(fabs(want - (double)got[d]) < 3e-6))
                 fail_msg("%s: head_dim %d, %d/%d heads, row %d of %d after %d, head %d: %g, not %g", isa, hd, heads,
                          kv_heads, r, rows, before, h, (double)got[d], want);
@@ -395,6 +501,10 @@ int main(void) {
         cmocka_unit_test(test_linear_odd_columns),
         cmocka_unit_test(test_linear_whole_bucket),
         cmocka_unit_test(test_nan_in_a_row_reaches_its_results_only),
+        cmocka_unit_test(test_rows_of_a_shared_tensor),
+        cmocka_unit_test(test_a_tensor_that_is_too_short_is_not_read),
+        cmocka_unit_test(test_every_half),
+        cmocka_unit_test(test_a_step_that_does_not_fit_is_refused),
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_embed),

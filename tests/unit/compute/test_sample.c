@@ -60,6 +60,9 @@ static void test_greedy(void **state) {
             s.ban[s.banned++] = n + 5; /* no such token */
             s.ban[s.banned++] = -1;
             assert_int_equal(choose(one, 1, &s), n - 1);
+            l[0] = 100;
+            assert_int_equal(choose(one, 1, &s), 0);
+            l[0] = 0;
             s.temperature = 1;
             assert_int_equal(choose(one, 1, &s), n - 1);
             end();
@@ -99,8 +102,10 @@ static int by_weight(const void *a, const void *b) {
 static void expect(const struct sampling *s) {
     const float *l = program_at(&p, logits);
     double sum = 0, before = 0, kept = 0;
+    int top = 0;
+    for (int i = 0; i < vocab; i++) top = l[i] > l[top] ? i : top;
     for (int i = 0; i < vocab; i++) {
-        weight_of[i] = exp((double)l[i] / (double)s->temperature - 20);
+        weight_of[i] = exp((double)(l[i] - l[top]) / (double)s->temperature);
         order[i] = i;
     }
     qsort(order, (size_t)vocab, sizeof *order, by_weight);
@@ -155,6 +160,12 @@ static void test_draws_follow_the_distribution(void **state) {
     draws((struct sampling){ .temperature = 2, .top_p = 0.8f, .rng = 6 }, 20000);
     draws((struct sampling){ .temperature = 1, .top_p = 1e-9f, .rng = 7 }, 1000); /* at least one stays */
     draws((struct sampling){ .temperature = 3, .top_k = 20, .top_p = 0.7f, .rng = 8 }, 20000);
+    for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = i == 30 ? 0 : -5; /* a tail far below that still weighs */
+    draws((struct sampling){ .temperature = 1, .top_p = 0.95f, .rng = 9 }, 20000);
+    draws((struct sampling){ .temperature = 1, .top_k = 40, .rng = 9 }, 20000);
+    for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = (float)i / 10 - 40;
+    draws((struct sampling){ .temperature = 0.1f, .rng = 10 }, 20000);
+    draws((struct sampling){ .temperature = 0.1f, .top_p = 0.7f, .rng = 10 }, 20000);
     end();
 }
 static void test_ties_with_the_kth_stay(void **state) {

@@ -44,6 +44,8 @@ static void every_kind_of_question(void **state) {
     check(h, "{\"hist_access_type\": \"tail\", \"n\": 1, \"output\": true}", "[[1,3,[\"a\",\"42\"]]]");
     check(h, "{\"hist_access_type\": \"search\", \"pattern\": \"b*\", \"output\": true}", "[[1,2,[\"b 한글\",null]]]");
     check(h, "{\"hist_access_type\": \"search\", \"pattern\": \"?\", \"unique\": true}", "[[1,3,\"a\"]]");
+    check(h, "{\"hist_access_type\": \"search\", \"unique\": true}", "[[1,2,\"b 한글\"],[1,3,\"a\"]]");
+    check(h, "{\"hist_access_type\": \"search\", \"unique\": true, \"n\": 1}", "[[1,3,\"a\"]]");
     check(h, "{\"hist_access_type\": \"search\", \"n\": 1}", "[[1,3,\"a\"]]");
     check(h, "{\"hist_access_type\": \"tail\", \"n\": -1}", "[]");
     check(h, "{\"hist_access_type\": \"range\", \"session\": -7}", "[]");
@@ -78,7 +80,7 @@ static void see(void *to, int session, int number, const char *input) {
 }
 static void a_walk_goes_oldest_first(void **state) {
     (void)state;
-    struct history *h = history_open("/no/such/place\xff/history.sqlite");
+    struct history *h = history_open("/dev/null/no/history.sqlite");
     struct seen all = { "" }, last = { "" }, none = { "" };
     for (int i = 1; i <= 4; i++) add(h, i, i % 2 ? "odd" : "even");
     history_walk(h, 0, 0, see, &all);

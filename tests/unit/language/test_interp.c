@@ -509,8 +509,8 @@ static void profile(void **state) {
         { ENGINE_DECODE, -1, "linear", "head", 1, 1, 18e6, 2e6 },
     };
     fake.profile =
-        (struct engine_profile){ row,        6,           3,         1,  2,   128,    32,     144,    { 95, 5.2 },
-                                 { 1, 0.1 }, { 96, 5.4 }, { 91, 5 }, 20, 100, "q4_1", "avx2", "small" };
+        (struct engine_profile){ row,        6,           3,         1,  2,   128,  32,     144,    { 95, 5.2 },
+                                 { 1, 0.1 }, { 96, 5.4 }, { 91, 5 }, 20, 100, true, "q4_1", "avx2", "small" };
     runs("%profile -p 128 -n 32");
     const char *s = out_plain(&o, -1);
     assert_int_equal(fake.last.prompt_tokens, 128);

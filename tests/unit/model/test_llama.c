@@ -17,7 +17,7 @@ struct built {
 };
 static void setup(const struct tiny_spec *s, const char *isa, int threads) {
     struct err e = { 0 };
-    kit_sources = 0;
+    kit_forget();
     assert_true(kit_open(isa, threads));
     if (tiny_open(&t, s, &e)) fail_msg("%s", e.text);
 }
@@ -368,6 +368,19 @@ static void test_costs_are_those_of_the_step(void **state) {
         assert_true(v[3].bytes == 4.0 * (2 * HIDDEN + 2 * kvd * (pos + 1)));
     }
     kit_fini(&b.p, true);
+    build(&b, 16, 2, true, false); /* two sequences: each one's cache is read once */
+    load((struct built *[]){ &b }, 1);
+    kit_link(&b.p, NULL);
+    struct watch w = { .span = v, .cap = 64 };
+    struct err e = { 0 };
+    struct step s = tokens(tiny_text, 5, 0, 0);
+    step_rows(&s, tiny_text, 7, 0, 20, true);
+    assert_int_equal(program_replay(&b.p, &s, &w, &e), 0);
+    const double kvd = KV_HEADS * HD, weights = 4.0 * HIDDEN * (HIDDEN + 2 * kvd + 1);
+    assert_true(v[2].bytes == weights + 12 * 4.0 * (HIDDEN + HD + HIDDEN + 2 * kvd));
+    assert_true(v[3].bytes == 12 * 4.0 * (2 * HIDDEN + 2 * kvd));
+    assert_true(v[3].flops == 4.0 * HIDDEN * (15 + 28));
+    kit_fini(&b.p, true);
     teardown();
 }
 struct dumped {
@@ -418,7 +431,7 @@ static void test_what_is_wrong_is_named(void **state) {
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err e = { 0 };
-        kit_sources = 0;
+        kit_forget();
         assert_int_not_equal(tiny_open(&t, &bad[i].s, &e), 0);
         assert_null(t.model);
         for (int k = 0; k < 2; k++)
@@ -451,7 +464,7 @@ static void test_an_unsupported_format_is_named_before_anything_is_read(void **s
 static void test_no_memory_anywhere(void **state) {
     (void)state;
     struct err e = { 0 };
-    kit_sources = 0;
+    kit_forget();
     assert_int_equal(tiny_open(&t, &quant, &e), 0);
     bool done = false;
     for (long n = 1; !done; n++) {

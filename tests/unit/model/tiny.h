@@ -85,12 +85,12 @@ static inline int tiny_open(struct tiny *t, const struct tiny_spec *s, struct er
     const int rc = model_open(&t->model, t->file, &t->config, s->want, e);
     for (int i = 0; !rc && i < model_weights(t->model); i++) {
         struct weight *w = model_weight(t->model, i);
-        kit_source[kit_sources++] = (struct kit_source){ w, t->data + (w->offset - at) };
+        kit_source[kit_sources++] = (struct kit_source){ w, t->data + (w->offset - at), NULL };
     }
     return rc;
 }
 static inline void tiny_close(struct tiny *t) {
-    kit_sources = 0; /* their bytes are t->data */
+    kit_forget();
     model_close(t->model);
     gguf_close(t->file);
     free(t->data);

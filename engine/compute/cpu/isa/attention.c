@@ -1,5 +1,5 @@
 /* attention.c - softmax(q k^T / sqrt(d)) v with an online softmax: no scratch that grows with the context. */
-#include "compute/cpu/isa/vec.h"
+#include "compute/cpu/isa/ops.h"
 
 /* Queries that share one pass over the keys; keys per softmax step; keys that are worth a task of their own. */
 enum { QUERIES = 12, KEYS = 64, CHUNK_KEYS = 192 };
@@ -15,23 +15,22 @@ struct pass {
     float p[QUERIES][KEYS];
 };
 
-/* out[i][lane] += sum over k of w[k * ws + lane] * x[i][k] for 16 lanes. */
-INLINE void product_of(const int R, float *out, const int ldo, const float *w, size_t ws, const float *x, const int ldx,
-                       int k) {
-    for (int part = 0; part < PARTS; part++) {
+/* out[i * ldo + lane] += the product, for 16 lanes. */
+INLINE void product_of(const int R, float *out, const int ldo, struct product p) {
+    for (int part = 0; part < PARTS; part++, out += VL, p.w += VL) {
         vf acc[QUERIES];
-        for (int i = 0; i < R; i++) acc[i] = load(out + i * ldo + part * VL);
-        multiply_add(R, R == 1 ? 4 : 1, acc, w + part * VL, ws, x, ldx, 1, k);
-        for (int i = 0; i < R; i++) store(out + i * ldo + part * VL, acc[i]);
+        for (int i = 0; i < R; i++) acc[i] = load(out + i * ldo);
+        multiply_add(R, R == 1 ? 4 : 1, acc, p);
+        for (int i = 0; i < R; i++) store(out + i * ldo, acc[i]);
     }
 }
-INLINE void product(int R, float *out, const int ldo, const float *w, size_t ws, const float *x, const int ldx, int k) {
+INLINE void product(int R, float *out, const int ldo, const struct product p) {
     if (R == 1)
-        product_of(1, out, ldo, w, ws, x, ldx, k);
+        product_of(1, out, ldo, p);
     else if (R == 4)
-        product_of(4, out, ldo, w, ws, x, ldx, k);
+        product_of(4, out, ldo, p);
     else
-        product_of(QUERIES, out, ldo, w, ws, x, ldx, k);
+        product_of(QUERIES, out, ldo, p);
 }
 
 /* p[i][j] = score of query i and KV row t0 + j; -inf where it must not look. */
@@ -46,7 +45,7 @@ static void scores(struct pass *a, int t0) {
         else
             for (int j = 0; j < PANEL; j++)
                 for (int d = 0; d < a->hd; d++) across[d * PANEL + j] = t + j < a->to ? row(k, t + j)[a->col + d] : 0;
-        product(a->R, &a->p[0][t - t0], KEYS, tile, PANEL, a->q[0], HEAD_DIM_MAX, a->hd);
+        product(a->R, &a->p[0][t - t0], KEYS, (struct product){ tile, PANEL, a->q[0], HEAD_DIM_MAX, 1, a->hd });
     }
     for (int i = 0; i < a->n; i++) {
         const int lo = a->from - t0, hi = (a->end[i] < a->to ? a->end[i] : a->to) - t0;
@@ -88,8 +87,10 @@ static void mix(struct pass *a, int t0) { /* y += p v */
         for (int t = lo; !inside && t < hi; t++)
             for (int j = 0; j < PANEL; j++)
                 tail[(t - lo) * PANEL + j] = d + j < a->hd ? from[(t - lo) * v->ld + d + j] : 0;
-        product(a->R, &a->y[0][d], HEAD_DIM_MAX, inside ? from + d : tail, inside ? (size_t)v->ld : PANEL,
-                &a->p[0][lo - t0], KEYS, hi - lo);
+        const struct product p = {
+            inside ? from + d : tail, inside ? (size_t)v->ld : PANEL, &a->p[0][lo - t0], KEYS, 1, hi - lo
+        };
+        product(a->R, &a->y[0][d], HEAD_DIM_MAX, p);
     }
 }
 static void attend(struct pass *a) {

@@ -1,5 +1,5 @@
 /* linear.c - PROJ, and LINEAR as its simplest case: rows of a step times panels of 16 weight rows. */
-#include "compute/cpu/isa/vec.h"
+#include "compute/cpu/isa/ops.h"
 
 /* Tasks are UNIT weight rows (TALL matrices: more, since short ones restart the stream) by GROUP_ROWS step rows. */
 enum { UNIT = 32, UNIT_TALL = 64, TALL = 4096, GROUP_ROWS = 64, AHEAD = 1536 };
@@ -82,7 +82,8 @@ static void make_block(const struct input *in, int b) {
 typedef void tile_fn(vf *acc, const char *w, const float *x, int cols, int part);
 
 INLINE void tile_f32(const int R, vf *acc, const char *w, const float *x, int cols, int part) {
-    multiply_add(R, R == 1 ? 4 : 1, acc, (const float *)(const void *)w + part * VL, PANEL, x, 1, R, cols);
+    const float *from = (const float *)(const void *)w + part * VL;
+    multiply_add(R, R == 1 ? 4 : 1, acc, (struct product){ from, PANEL, x, 1, R, cols });
 }
 INLINE void tile_16(const int R, const bool bf, vf *acc, const char *w, const float *x, int cols, int part) {
     vf a[2][ROW_BLOCK_MAX] = { 0 };
@@ -241,9 +242,9 @@ static float stream(const char *p, size_t bytes) {
     vi s[4] = { 0 };
     for (size_t i = 0; i + 4 * sizeof(vi) <= bytes; i += 4 * sizeof(vi)) {
         __builtin_prefetch(p + i + AHEAD);
-        for (int k = 0; k < 4; k++) s[k] += load_bytes(p + i + (size_t)k * sizeof(vi));
+        for (int k = 0; k < 4; k++) s[k] ^= load_bytes(p + i + (size_t)k * sizeof(vi));
     }
-    return sum_of(to_float(s[0] + s[1] + s[2] + s[3]));
+    return sum_of(to_float(s[0] ^ s[1] ^ s[2] ^ s[3]));
 }
 static float multiply(long rounds, double *flops) {
     enum { CHAINS = 10 };
@@ -255,6 +256,23 @@ static float multiply(long rounds, double *flops) {
     *flops = 2.0 * VL * CHAINS * (double)rounds;
     for (int i = 1; i < CHAINS; i++) a[0] += a[i];
     return sum_of(a[0]);
+}
+/* Four products of bytes a lane and instruction, as quantised weights are multiplied. */
+static float multiply_bytes(long rounds, double *ops) {
+    enum { CHAINS = 10 };
+    vi s[CHAINS], w[CHAINS];
+    volatile int32_t x = 0x01020304; /* read anew each round: no product may be kept for the next */
+    for (int i = 0; i < CHAINS; i++) {
+        s[i] = all_int(0);
+        w[i] = all_int(0x01010101 * (i + 1));
+    }
+    for (long r = 0; r < rounds; r++) {
+        const int32_t v = x;
+        for (int i = 0; i < CHAINS; i++) s[i] = dot_nibbles(s[i], w[i], v);
+    }
+    *ops = 8.0 * VL * CHAINS * (double)rounds;
+    for (int i = 1; i < CHAINS; i++) s[0] ^= s[i];
+    return sum_of(to_float(s[0]));
 }
 const struct kernels NAMED(cpu_kernels) = {
     .isa = ISA_TEXT,
@@ -273,4 +291,5 @@ const struct kernels NAMED(cpu_kernels) = {
             [OP_PROJ] = NAMED(op_proj) },
     .read = stream,
     .multiply = multiply,
+    .multiply_bytes = multiply_bytes,
 };

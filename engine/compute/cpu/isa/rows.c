@@ -1,5 +1,5 @@
 /* rows.c - ops whose tasks are rows. */
-#include "compute/cpu/isa/vec.h"
+#include "compute/cpu/isa/ops.h"
 
 void NAMED(norm_row)(float *y, const float *x, int n, const struct norm_of *f) {
     const float *g = vector_of(f->g), *b = f->b ? vector_of(f->b) : NULL;

@@ -1,5 +1,5 @@
 /* sample.c - NEXT: chooses a token for each pick and makes the step block the next decode step. */
-#include "compute/cpu/isa/vec.h"
+#include "compute/cpu/isa/ops.h"
 #include <stdlib.h>
 
 struct candidate {
@@ -108,7 +108,7 @@ static int draw(struct choice *k, struct sampling *s) {
         if (by_count) total += (double)k->c[i].v;
     }
     int last = 0;
-    for (; last < n && (!by_mass || last == 0 || kept < (double)s->top_p * total); last++) kept += (double)k->c[last].v;
+    for (; last < n && (!by_mass || kept < (double)s->top_p * total); last++) kept += (double)k->c[last].v;
     if (by_count || by_mass) qsort(k->c, (size_t)last, sizeof *k->c, by_id); /* a draw does not hang on near ties */
     double at = uniform(&s->rng) * kept;
     int chosen = -1;
