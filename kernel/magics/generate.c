@@ -164,7 +164,8 @@ static void timings(const struct engine_done *d, struct doc *doc) {
     buf_puts(&line, " · ");
     why_stopped(d, &line);
     if (d->utf8_replacements)
-        buf_printf(&line, " · %llu broken characters replaced", (unsigned long long)d->utf8_replacements);
+        buf_printf(&line, " · %llu broken character%s replaced", (unsigned long long)d->utf8_replacements,
+                   d->utf8_replacements == 1 ? "" : "s");
     doc_line(doc, "%s", buf_text(&line));
     buf_fini(&line);
 }

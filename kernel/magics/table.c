@@ -42,16 +42,16 @@ static const struct option sampling[] = {
     { "min-p", NULL, NULL, OPTION_LATER, .arg = "P", .def = "0", .help = "use --top-p or --top-k" },
     { "typical-p", NULL, NULL, OPTION_LATER, .arg = "P", .def = "1.0", .help = "use --top-p or --top-k" },
     { "image", NULL, NULL, OPTION_LATER, .arg = "FILE", .help = "text models only" },
-    { NULL },
+    { 0 },
 };
 static const struct option generate[] = {
     { "prompt", "p", NULL, OPTION_TEXT, .arg = "TEXT", .help = "the prompt, as an option" },
     { "file", "f", NULL, OPTION_PATH, .arg = "FILE", .help = "the prompt is this file" },
-    { NULL },
+    { 0 },
 };
 static const struct option chat[] = {
     { "reset", NULL, "clear new", OPTION_FLAG, .help = "forget the conversation first" },
-    { NULL },
+    { 0 },
 };
 static const struct option load[] = {
     { "dtype", NULL, "torch-dtype", OPTION_CHOICE, .settable = true, .arg = "D", .def = "auto",
@@ -67,9 +67,9 @@ static const struct option load[] = {
     { "load-in-8bit", NULL, "load-in-4bit 8bit 4bit", OPTION_LATER, .help = "a GGUF is loaded in the form it has" },
     { "revision", NULL, NULL, OPTION_LATER, .arg = "REV", .def = "main", .help = "models are files on this disk" },
     { "load-format", NULL, "no-weights", OPTION_LATER, .arg = "F", .def = "auto", .help = "GGUF files only" },
-    { NULL },
+    { 0 },
 };
-static const struct option unload[] = { { "all", NULL, NULL, OPTION_FLAG, .help = "every loaded model" }, { NULL } };
+static const struct option unload[] = { { "all", NULL, NULL, OPTION_FLAG, .help = "every loaded model" }, { 0 } };
 static const struct option profile[] = {
     { "prompt-tokens", "p", "n-prompt input-len isl sequence-length prompt-length", OPTION_INT, .arg = "N",
       .def = "512", .min = 1, .max = 1e6, .help = "length of a made-up prompt" },
@@ -82,43 +82,43 @@ static const struct option profile[] = {
     { "runs", "r", "repetitions iterations num-iters repeat epochs", OPTION_INT, .arg = "N", .def = "3", .min = 1,
       .max = 100, .help = "repetitions" },
     { "model", "m", NULL, OPTION_TEXT, .arg = "MODEL", .help = "a loaded model; none: the last loaded" },
-    { NULL },
+    { 0 },
 };
 static const struct option log_options[] = {
-    { "lines", "n", NULL, OPTION_INT, .arg = "N", .def = "40", .min = 1, .max = 10000, .help = "how many" }, { NULL }
+    { "lines", "n", NULL, OPTION_INT, .arg = "N", .def = "40", .min = 1, .max = 10000, .help = "how many" }, { 0 }
 };
-static const struct option set[] = { { "reset", NULL, NULL, OPTION_FLAG, .help = "forget all defaults" }, { NULL } };
+static const struct option set[] = { { "reset", NULL, NULL, OPTION_FLAG, .help = "forget all defaults" }, { 0 } };
 static const struct option env[] = {
     { "ask", NULL, NULL, OPTION_NAME, .arg = "NAME",
       .help = "read the value by a password prompt: it is nowhere in the notebook" },
     { "unset", "u", NULL, OPTION_NAME, .arg = "NAME", .help = "remove a variable" },
-    { NULL },
+    { 0 },
 };
-static const struct option lsmagic[] = { { "json", NULL, NULL, OPTION_FLAG, .help = "as JSON" }, { NULL } };
+static const struct option lsmagic[] = { { "json", NULL, NULL, OPTION_FLAG, .help = "as JSON" }, { 0 } };
 static const struct option history[] = {
     { "numbers", "n", NULL, OPTION_FLAG, .help = "with the cells' numbers" },
     { "limit", "l", NULL, OPTION_INT, .arg = "N", .min = 1, .max = 100000,
       .help = "the last N, of earlier sessions too" },
     { "grep", "g", "search", OPTION_TEXT, .arg = "PATTERN",
       .help = "those that hold this text; * and ? stand for any" },
-    { NULL },
+    { 0 },
 };
 static const struct option capture[] = {
     { "no-stdout", NULL, NULL, OPTION_FLAG, .help = "let the standard output through" },
     { "no-stderr", NULL, NULL, OPTION_FLAG, .help = "let the errors' stream through" },
     { "no-display", NULL, NULL, OPTION_FLAG, .help = "let tables and other displays through" },
-    { NULL },
+    { 0 },
 };
 static const struct option bash[] = {
     { "out", NULL, NULL, OPTION_NAME, .arg = "NAME", .help = "put the standard output into this variable" },
     { "err", NULL, NULL, OPTION_NAME, .arg = "NAME", .help = "put the errors' stream into this variable" },
     { "raise-error", NULL, NULL, OPTION_FLAG, .def = "true", .help = "a script that fails is no error of the cell" },
-    { NULL },
+    { 0 },
 };
 static const struct option writefile[] = { { "append", "a", NULL, OPTION_FLAG, .help = "add to the end of the file" },
-                                           { NULL } };
+                                           { 0 } };
 static const struct option clear[] = { { "wait", "w", NULL, OPTION_FLAG, .help = "until the next output comes" },
-                                       { NULL } };
+                                       { 0 } };
 
 #define GROUPS(...)                                                                                                    \
     (const struct option *const[]) { __VA_ARGS__, NULL }
@@ -157,7 +157,7 @@ const struct magic magic_table[] = {
     { "pwd", "", "", MAGIC_LINE, NULL, magic_pwd, "shows the working directory", NULL },
     { "clear", "cls", "", MAGIC_LINE, GROUPS(clear), magic_clear, "clears what this cell has shown so far", NULL },
     { "log", "", "", MAGIC_LINE, GROUPS(log_options), magic_log, "shows the last lines of the kernel's log", NULL },
-    { NULL },
+    { 0 },
 };
 /* clang-format on */
 

@@ -55,9 +55,9 @@ static void end(struct server *s, const struct request *r) {
     status(s, r, "idle");
     if (s->running && r != &s->running->request) status(s, &s->running->request, "busy");
 }
-/* Sends to the client of r on its channel's socket. Steals content and metadata. 0, or -1 and errno. */
-static int send(struct server *s, void *socket, const struct request *r, const char *type, json_t *content,
-                json_t *metadata, char *id) {
+/* Sends to the client of r over this socket. Steals content and metadata. 0, or why not, as an errno. */
+static int send_to(struct server *s, void *socket, const struct request *r, const char *type, json_t *content,
+                   json_t *metadata, char *id) {
     struct buf text, meta;
     buf_init(&text, (size_t)1 << 30);
     buf_init(&meta, 1 << 20);
@@ -71,16 +71,17 @@ static int send(struct server *s, void *socket, const struct request *r, const c
     m.metadata = meta.p;
     if (!rc) rc = sender_write(s->use.sender, &s->out, &m, id);
     if (!rc) rc = channel_send(socket, &s->out);
-    if (rc && errno != EHOSTUNREACH)
-        log_at(LOG_WARN, "%s: a %s was not sent: %s", channel_name(r->channel), type, strerror(errno));
+    const int why = rc ? errno : 0;
+    if (why && why != EHOSTUNREACH)
+        log_at(LOG_WARN, "%s: a %s was not sent: %s", channel_name(r->channel), type, strerror(why));
     json_decref(content);
     json_decref(metadata);
     buf_fini(&text);
     buf_fini(&meta);
-    return rc;
+    return why;
 }
 static void reply(struct server *s, const struct request *r, const char *type, json_t *content, json_t *metadata) {
-    send(s, r->channel == CHANNEL_CONTROL ? s->control : s->shell, r, type, content, metadata, NULL);
+    send_to(s, r->channel == CHANNEL_CONTROL ? s->control : s->shell, r, type, content, metadata, NULL);
 }
 
 /* ---- cells ---- */
@@ -218,15 +219,15 @@ static void look_for_question(struct server *s) {
         buf_fini(&prompt);
         return;
     }
-    const int rc = send(s, s->input, &s->running->request, "input_request",
-                        json_pack("{s:s%, s:b}", "prompt", buf_text(&prompt), prompt.n, "password", password), NULL,
-                        s->question_id);
+    const int why = send_to(s, s->input, &s->running->request, "input_request",
+                            json_pack("{s:s%, s:b}", "prompt", buf_text(&prompt), prompt.n, "password", password), NULL,
+                            s->question_id);
     buf_fini(&prompt);
     if (!s->question_us) s->question_us = clock_us();
-    if (!rc) {
+    if (!why) {
         s->question_us = 0;
         executor_asked(s->use.executor);
-    } else if (errno != EHOSTUNREACH || clock_us() - s->question_us > STDIN_PATIENCE_MS * 1000LL)
+    } else if (why != EHOSTUNREACH || clock_us() - s->question_us > STDIN_PATIENCE_MS * 1000LL)
         no_answer(s, "the front end cannot be asked: it has left, or has no stdin channel");
 }
 /* Only the client that was asked may answer, and only the question that is open: one answered late, after an

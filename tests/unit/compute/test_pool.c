@@ -70,7 +70,9 @@ static void test_helpers_sleep_between_jobs(void **state) {
     (void)state;
     struct err e = { 0 };
     struct timespec a, b;
-    struct pool *p = pool_open(3, &e);
+    static struct work w;
+    struct pool *p = w.pool = pool_open(3, &e);
+    pool_run(p, phases, &w);
     pause_us(100000); /* they give up spinning */
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
     pause_us(200000);

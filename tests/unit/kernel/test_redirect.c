@@ -24,6 +24,12 @@ static void take(void *to, bool to_stderr, const char *p, size_t n) {
     got.n[to_stderr] += n;
     pthread_mutex_unlock(&got.lock);
 }
+static size_t count(int which) {
+    pthread_mutex_lock(&got.lock);
+    const size_t n = got.n[which];
+    pthread_mutex_unlock(&got.lock);
+    return n;
+}
 static struct redirect *r;
 static int before, copy; /* stdout and stderr of the runner */
 
@@ -50,17 +56,19 @@ static void what_is_printed_has_arrived_after_a_drain(void **state) {
         dprintf(2, "%d\n", i);
         redirect_drain(r);
     }
-    assert_int_equal(got.n[0], 200 * 23 + 10 + 90 * 2 + 100 * 3);
-    assert_int_equal(got.n[1], 10 * 2 + 90 * 3 + 100 * 4);
+    assert_int_equal(count(0), 200 * 23 + 10 + 90 * 2 + 100 * 3);
+    assert_int_equal(count(1), 10 * 2 + 90 * 3 + 100 * 4);
+    pthread_mutex_lock(&got.lock);
     assert_memory_equal(got.text[1], "0\n1\n2\n", 6);
+    pthread_mutex_unlock(&got.lock);
 }
 static void more_than_a_pipe_holds_does_not_block(void **state) {
     (void)state;
     char block[1000];
     memset(block, 'z', sizeof block);
     for (int i = 0; i < 1000; i++) assert_int_equal(write(1, block, sizeof block), sizeof block);
-    for (int i = 0; i < 200 && got.n[0] < 1000000; i++) redirect_drain(r);
-    assert_int_equal(got.n[0], 1000000);
+    for (int i = 0; i < 200 && count(0) < 1000000; i++) redirect_drain(r);
+    assert_int_equal(count(0), 1000000);
 }
 static void the_copy_of_stderr_is_closed_on_exec(void **state) {
     (void)state;
