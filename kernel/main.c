@@ -5,6 +5,7 @@
 #include "kernel/interp.h"
 #include "protocol/redirect.h"
 #include "protocol/server.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -81,6 +82,24 @@ static struct parent parent_watch(void) {
     return p;
 }
 
+/* ---- children ---- */
+
+/* Ends the process groups that a cell's commands lead, when the cell did not end them in time. Linux lists children by
+ * the thread that forked them. */
+static void kill_commands(void) {
+    DIR *threads = opendir("/proc/self/task");
+    const struct dirent *thread;
+    char path[300];
+    while (threads && (thread = readdir(threads))) {
+        snprintf(path, sizeof path, "/proc/self/task/%s/children", thread->d_name);
+        FILE *children = fopen(path, "re");
+        for (int pid; children && fscanf(children, "%d", &pid) == 1;)
+            if (pid > 1 && getpgid(pid) == pid) kill(-pid, SIGKILL);
+        if (children) fclose(children);
+    }
+    if (threads) closedir(threads);
+}
+
 /* ---- opening and closing ---- */
 
 static void walk_history(void *arg, int session, int n, void (*line)(void *, int, int, const char *), void *to) {
@@ -109,13 +128,17 @@ static int kernel_open(struct kernel *k, const struct connection *c, struct err 
                                         .quit = k->quit };
     if (!rc) rc = server_open(&k->server, k->context, c, &parts, e);
     if (!rc) rc = heartbeat_open(&k->heartbeat, c, e);
-    if (!rc) iopub_post(k->iopub, "status", NULL, 0, json_pack("{s:s}", "execution_state", "starting"));
+    if (!rc) iopub_status(k->iopub, NULL, 0, "starting", false);
     return rc;
 }
 /* Ends the cell, sends what is to be sent, closes. A cell that does not end keeps what it uses: the caller has to
  * leave by _exit. */
 static bool kernel_close(struct kernel *k) {
-    const bool ended = !k->executor || executor_stop(k->executor, CELL_MS);
+    bool ended = !k->executor || executor_stop(k->executor, CELL_MS);
+    if (!ended) {
+        kill_commands();
+        ended = executor_stop(k->executor, CELL_MS / 2);
+    }
     server_close(k->server);
     if (k->iopub) iopub_stop(k->iopub);
     heartbeat_close(k->heartbeat);
@@ -129,8 +152,7 @@ static bool kernel_close(struct kernel *k) {
     return true;
 }
 /* Until something asks for the end; true: the parent is dead. */
-static bool wait_for_end(const struct kernel *k) {
-    const struct parent parent = parent_watch();
+static bool wait_for_end(const struct kernel *k, struct parent parent) {
     struct pollfd at[] = { { .fd = signal_pipe[0], .events = POLLIN },
                            { .fd = k->quit, .events = POLLIN },
                            { .fd = parent.fd, .events = POLLIN } };
@@ -150,6 +172,7 @@ static int run(const char *file, int log) {
     struct err e = { 0 };
     struct connection c;
     struct kernel k = { .log = log, .quit = -1 };
+    const struct parent parent = parent_watch(); /* first of all: it may die while the sockets are bound */
     int rc = connection_load(&c, file, &e);
     if (!rc) rc = catch_signals(&e);
     if (!rc) rc = kernel_open(&k, &c, &e);
@@ -157,7 +180,7 @@ static int run(const char *file, int log) {
         dprintf(log, "jaeda-kernel: %s\n", e.text);
     else {
         log_at(LOG_INFO, "kernel %s is ready", JAEDA_VERSION);
-        if (wait_for_end(&k)) log_at(LOG_INFO, "the parent is gone: leaving");
+        if (wait_for_end(&k, parent)) log_at(LOG_INFO, "the parent is gone: leaving");
     }
     alarm(LAST_SECONDS);
     const bool whole = kernel_close(&k);

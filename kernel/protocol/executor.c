@@ -218,9 +218,9 @@ static void *run(void *arg) {
     pthread_mutex_unlock(&x->lock);
     return NULL;
 }
+void executor_forget_interrupt(struct executor *x) { interrupt_clear(&x->interrupt); }
 void executor_start(struct executor *x, struct job *j) {
     pthread_mutex_lock(&x->lock);
-    interrupt_clear(&x->interrupt);
     x->next = j;
     pthread_cond_broadcast(&x->changed);
     pthread_mutex_unlock(&x->lock);

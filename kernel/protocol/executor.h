@@ -38,8 +38,10 @@ void executor_close(struct executor *x);     /* after executor_stop has given tr
 void executor_interrupt(struct executor *x); /* any thread */
 
 /* io thread only. */
-int executor_fd(const struct executor *x);              /* readable when a job has finished or a question waits */
-void executor_start(struct executor *x, struct job *j); /* only while none runs; forgets older interrupts */
+int executor_fd(const struct executor *x); /* readable when a job has finished or a question waits */
+/* Before the world hears that a cell is busy: from then on a SIGINT is meant for it. Only while none runs. */
+void executor_forget_interrupt(struct executor *x);
+void executor_start(struct executor *x, struct job *j); /* only while none runs */
 struct job *executor_finished(struct executor *x);      /* NULL: not yet */
 /* Is there a question that has not been sent? Appends its prompt. */
 bool executor_question(struct executor *x, struct buf *prompt, bool *password);

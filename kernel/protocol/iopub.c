@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum kind { PLAIN, STREAM, UPDATE };
+enum kind { PLAIN, STREAM, UPDATE, CELL_BEGINS, CELL_ENDS };
 struct item {
     struct item *next;
     uint64_t number;
@@ -31,13 +31,12 @@ struct iopub {
     struct item *head, *tail;
     size_t bytes;
     uint64_t last, sent, flush; /* numbers: newest posted, newest with ZeroMQ, send without delay up to here */
-    char *running;
-    size_t running_n;
     atomic_bool closing;
     int64_t close_by_us;
     /* the thread's own */
     struct budget budget;
     struct frames out, in;
+    struct buf running; /* header of the cell whose busy has been sent and whose idle has not */
 };
 
 static void item_free(struct item *it) {
@@ -93,21 +92,20 @@ static struct item *built(const char *type, const char *parent, size_t n, json_t
     item_free(it);
     return NULL;
 }
-void iopub_post(struct iopub *io, const char *type, const char *parent, size_t n, json_t *content) {
-    struct item *it = built(type, parent, n, content);
+static void post(struct iopub *io, struct item *it) {
     if (!it) return;
     pthread_mutex_lock(&io->lock);
     wait_room(io, IOPUB_HARD_BYTES, NULL);
     append(io, it);
     pthread_mutex_unlock(&io->lock);
 }
-void iopub_running(struct iopub *io, const char *parent, size_t n) {
-    char *copy = n ? mem_copy(parent, n) : NULL;
-    pthread_mutex_lock(&io->lock);
-    mem_free(io->running);
-    io->running = copy;
-    io->running_n = copy ? n : 0;
-    pthread_mutex_unlock(&io->lock);
+void iopub_post(struct iopub *io, const char *type, const char *parent, size_t n, json_t *content) {
+    post(io, built(type, parent, n, content));
+}
+void iopub_status(struct iopub *io, const char *parent, size_t n, const char *state, bool cell) {
+    struct item *it = built("status", parent, n, json_pack("{s:s}", "execution_state", state));
+    if (it && cell) it->kind = strcmp(state, "busy") ? CELL_ENDS : CELL_BEGINS;
+    post(io, it);
 }
 /* Locked. Adds to the newest item when that is the same stream of the same cell and has room. */
 static bool joins(struct iopub *io, const struct cell_output *o, bool to_stderr, const char *p, size_t n) {
@@ -239,15 +237,11 @@ static void welcome(struct iopub *io, const char *topic, size_t n) {
         send_now(io, &m);
     }
     json_decref(c);
-    buf_reset(&name);
-    pthread_mutex_lock(&io->lock);
-    buf_add(&name, io->running ? io->running : "", io->running_n);
-    pthread_mutex_unlock(&io->lock);
-    if (name.n && !name.failed) { /* a front end that was reloaded learns that the kernel works */
+    if (io->running.n) { /* a front end that was reloaded learns that the kernel works */
         static const char busy[] = "{\"execution_state\":\"busy\"}";
         struct outgoing m = { .topic = "status",
-                              .parent = name.p,
-                              .parent_n = name.n,
+                              .parent = io->running.p,
+                              .parent_n = io->running.n,
                               .type = "status",
                               .content = busy,
                               .content_n = sizeof busy - 1 };
@@ -284,6 +278,8 @@ static void send_item(struct iopub *io, struct item *it) {
         m.content_n = stream.n;
     }
     if (m.content && !stream.failed) send_now(io, &m);
+    if (it->kind >= CELL_BEGINS) buf_reset(&io->running);
+    if (it->kind == CELL_BEGINS) buf_add(&io->running, it->parent, it->parent_n);
     if (!it->free_of_budget) budget_spend(&io->budget, it->kind == STREAM ? io->out.bytes.n : 0);
     buf_fini(&stream);
 }
@@ -343,7 +339,7 @@ static void iopub_free(struct iopub *io) {
     pthread_cond_destroy(&io->moved);
     frames_fini(&io->out);
     frames_fini(&io->in);
-    mem_free(io->running);
+    buf_fini(&io->running);
     mem_free(io);
 }
 int iopub_open(struct iopub **out, void *xpub, struct sender *sender, struct err *e) {
@@ -360,6 +356,7 @@ int iopub_open(struct iopub **out, void *xpub, struct sender *sender, struct err
     pthread_cond_init(&io->moved, NULL);
     frames_init(&io->out, SIZE_MAX / 2);
     frames_init(&io->in, 65536);
+    buf_init(&io->running, WIRE_MAX_MESSAGE);
     budget_init(&io->budget, clock_us());
     int rc = io->wake < 0 ? err_set(e, STATUS_IO, "eventfd: %s", strerror(errno)) : 0;
     if (!rc) rc = thread_start(&io->thread, "iopub", false, publish, io, e);

@@ -21,8 +21,9 @@ void iopub_close(struct iopub *io); /* stops and frees: no other thread may stil
 
 /* A message of any type with its parent's header as text (n 0: none). Steals content. Any thread. */
 void iopub_post(struct iopub *io, const char *type, const char *parent, size_t n, json_t *content);
-/* The header of the cell that runs, for front ends that subscribe while it does (n 0: none). */
-void iopub_running(struct iopub *io, const char *parent, size_t n);
+/* A status, "busy" or "idle". cell: it is the one that begins or ends a cell; a front end that subscribes in between is
+ * told busy behind its welcome. */
+void iopub_status(struct iopub *io, const char *parent, size_t n, const char *state, bool cell);
 
 /* Where a cell's outputs go. stop: set by another thread to end a wait for room, followed by iopub_wake. */
 struct cell_output {

@@ -44,16 +44,16 @@ void server_shut_down(struct server *s) { s->shut_down = true; }
 
 /* ---- sending ---- */
 
-static void status(struct server *s, const struct request *r, const char *state) {
+static void status(struct server *s, const struct request *r, const char *state, bool cell) {
     size_t n;
     const char *parent = message_header(&r->msg, &n);
-    iopub_post(s->use.iopub, "status", parent, n, json_pack("{s:s}", "execution_state", state));
+    iopub_status(s->use.iopub, parent, n, state, cell);
 }
-static void begin(struct server *s, const struct request *r) { status(s, r, "busy"); }
+static void begin(struct server *s, const struct request *r) { status(s, r, "busy", false); }
 /* A bare idle would make a server believe that the kernel rests: while a cell runs, its busy follows. */
 static void end(struct server *s, const struct request *r) {
-    status(s, r, "idle");
-    if (s->running && r != &s->running->request) status(s, &s->running->request, "busy");
+    status(s, r, "idle", false);
+    if (s->running) status(s, &s->running->request, "busy", false);
 }
 /* Sends to the client of r over this socket. Steals content and metadata. 0, or why not, as an errno. */
 static int send_to(struct server *s, void *socket, const struct request *r, const char *type, json_t *content,
@@ -170,8 +170,8 @@ static void start_next(struct server *s) {
     if (!j) return;
     size_t n;
     const char *parent = message_header(&j->request.msg, &n);
-    begin(s, &j->request);
-    iopub_running(s->use.iopub, parent, n);
+    executor_forget_interrupt(s->use.executor);
+    status(s, &j->request, "busy", true);
     if (j->store) s->count++;
     j->count = s->count;
     if (!j->silent)
@@ -187,8 +187,7 @@ static void answer_cell(struct server *s) {
           json_pack("{s:s, s:s}", "started", j->started, "status", j->failed ? "error" : "ok"));
     j->reply = NULL;
     s->running = s->finished = NULL;
-    iopub_running(s->use.iopub, NULL, 0);
-    end(s, &j->request);
+    status(s, &j->request, "idle", true);
     job_free(j);
     if (stop) abort_waiting(s);
 }

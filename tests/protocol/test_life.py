@@ -122,8 +122,29 @@ def test_shutdown_while_a_cell_runs_leaves_no_process(kernel, client):
     assert client.reply(queued).content["status"] == "aborted"
     begin = time.monotonic()
     assert kernel.process.wait(LIMIT) == 0
-    assert wait_until(lambda: group(kernel.process.pid) == []), group(kernel.process.pid)
+    assert wait_until(lambda: commands_of(kernel.directory) == []), commands_of(kernel.directory)
     assert time.monotonic() - begin < LIMIT / 2
+
+
+def test_a_command_that_ignores_signals_does_not_stay(kernel, client):
+    running = client.execute("%%bash\ntrap '' INT TERM HUP\nsleep 300 &\necho deaf\nwhile true; do sleep 1; done")
+    client.until(lambda m: m.type == "stream" and m.parent_id == running)
+    client.send("shutdown_request", {"restart": False}, "control")
+    assert kernel.process.wait(LIMIT) == 0
+    assert wait_until(lambda: commands_of(kernel.directory) == [])
+
+
+def commands_of(directory):
+    """Living processes that were started with this directory as their data home."""
+    found = []
+    for p in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{p}/environ", "rb") as f:
+                if f"XDG_DATA_HOME={directory}".encode() in f.read().split(b"\0") and not zombie(p):
+                    found.append(p)
+        except OSError:
+            pass
+    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -181,7 +202,7 @@ def test_it_dies_with_its_parent(start, wrapped):
     k.process.kill()
     k.process.wait()
     assert wait_until(lambda: not os.path.exists(f"/proc/{pid}") or zombie(pid))
-    assert wait_until(lambda: [p for p in group(pid) if p != pid] == [])
+    assert wait_until(lambda: commands_of(k.directory) == [])
 
 
 def zombie(pid):

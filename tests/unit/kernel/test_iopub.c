@@ -24,13 +24,21 @@ static void a_subscriber_is_welcomed_first(void **state) {
     expect(&l, "iopub_welcome", "{\"subscription\":\"stream\"}");
     zmq_setsockopt(l.sub, ZMQ_SUBSCRIBE, "\xff", 1); /* no text: no welcome */
     assert_true(quiet(&l, 200));
-    iopub_running(l.io, PARENT, sizeof PARENT - 1);
+    iopub_status(l.io, PARENT, sizeof PARENT - 1, "busy", true);
+    iopub_status(l.io, "{}", 2, "busy", false);
+    iopub_status(l.io, "{}", 2, "idle", false);
+    for (int i = 0; i < 3; i++) expect(&l, "status", NULL);
     zmq_setsockopt(l.sub, ZMQ_SUBSCRIBE, "", 0);
     expect(&l, "iopub_welcome", NULL);
     m = next(&l);
     assert_string_equal(m.type, "status");
     assert_string_equal(json_string_value(json_object_get(m.parent, "msg_id")), "cell");
     message_fini(&m);
+    iopub_status(l.io, PARENT, sizeof PARENT - 1, "idle", true);
+    expect(&l, "status", NULL);
+    zmq_setsockopt(l.sub, ZMQ_SUBSCRIBE, "", 0);
+    expect(&l, "iopub_welcome", NULL);
+    assert_true(quiet(&l, 200));
     listener_close(&l);
 }
 static void the_order_is_the_order_of_the_calls(void **state) {
