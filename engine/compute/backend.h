@@ -107,7 +107,7 @@ struct backend_api {
     const char *(*isa)(const struct backend *be);
     int (*threads)(const struct backend *be);
     int (*workers)(const struct backend *be);         /* how many scratch areas a program needs */
-    void *(*alloc)(struct backend *be, size_t bytes); /* zeroed, aligned to 64 at least; NULL: no memory */
+    void *(*alloc)(struct backend *be, size_t bytes); /* taken at once, zeroed, aligned to 64; NULL: none */
     void (*free)(struct backend *be, void *p, size_t bytes);
     size_t (*weight_bytes)(const struct weight *w); /* packed size, before a byte is read; 0: dtype not supported */
     void (*fuse)(struct program *p);                /* may be NULL; never fails, only fuses less */

@@ -125,13 +125,12 @@ static int fit(struct loaded *l, const struct load_options *o, struct err *e) {
                  (double)free_bytes / GIB);
         return record(l, fits, e);
     }
-    const double GB = GIB;
     err_set(e, STATUS_NOMEM,
             "%s needs %.2f GiB (weights %.2f, KV cache %.2f for %d tokens, work %.2f), %.2f GiB is free: nothing was "
             "read. ",
-            info->name, (double)(fixed + info->kv_bytes) / GB, (double)info->weight_bytes / GB,
-            (double)info->kv_bytes / GB, want, (double)(info->arena_bytes + largest_tensor(l) + HEADROOM) / GB,
-            (double)free_bytes / GB);
+            info->name, (double)(fixed + info->kv_bytes) / GIB, (double)info->weight_bytes / GIB,
+            (double)info->kv_bytes / GIB, want, (double)(info->arena_bytes + largest_tensor(l) + HEADROOM) / GIB,
+            (double)free_bytes / GIB);
     const size_t n = strlen(e->text);
     if (fits)
         snprintf(e->text + n, sizeof e->text - n, "--max-model-len %d fits", fits);
@@ -199,15 +198,13 @@ static int read_weights(struct loaded *l, const struct load_options *o, struct e
     mem_free(staging);
     return e->code;
 }
-/* Takes the KV pool and the arena for good: touched now, so that no later step can fail for memory. */
+/* The KV pool and the arena, for good: the backend takes them now, so that no later step can fail for memory. */
 static int take_memory(struct loaded *l, struct err *e) {
     l->arena = l->api->alloc(l->be, l->arena_bytes);
     l->kv = l->api->alloc(l->be, l->kv_bytes);
     if (!l->arena || !l->kv)
         return err_set(e, STATUS_NOMEM, "no memory for the KV cache (%.1f MiB); try a smaller --max-model-len",
                        (double)l->kv_bytes / MIB);
-    memset(l->kv, 0, l->kv_bytes);
-    memset(l->arena, 0, l->arena_bytes);
     program_link(&l->decode, l->arena, l->kv);
     program_link(&l->prefill, l->arena, l->kv);
     return STATUS_OK;

@@ -51,8 +51,7 @@ int loaded_fill(struct loaded *l, const struct load_options *o, struct err *e);
 void loaded_close(struct loaded *l); /* contents only; any state */
 /* What a file says about its model, without opening a device: for SHOW and MODELS. */
 int model_describe(struct engine_model *info, const char *name, struct err *e);
-/* Sets up l->..., shared by the two above. */
-struct sequence *loaded_sequence(struct loaded *l,
-                                 const char *session); /* its own, or the least recently used, emptied */
+/* The session's own place, or the least recently used one, emptied. */
+struct sequence *loaded_sequence(struct loaded *l, const char *session);
 
 #endif
