@@ -106,7 +106,7 @@ void executor_asked(struct executor *x) {
 }
 void executor_answer(struct executor *x, const char *text, size_t n, const char *why) {
     pthread_mutex_lock(&x->lock);
-    if (x->asking == TO_ASK || x->asking == ASKED) {
+    if (x->asking == ASKED || (why && x->asking == TO_ASK)) { /* a line that came before its question answers nothing */
         if (why)
             err_set(&x->why, STATUS_IO, "%s", why);
         else if (buf_add(&x->answer, text, n))
