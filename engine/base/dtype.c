@@ -13,7 +13,8 @@ static const struct {
     enum dtype dt;
 } alias[] = {
     { "fp32", DTYPE_F32 },    { "float32", DTYPE_F32 }, { "float", DTYPE_F32 },     { "fp16", DTYPE_F16 },
-    { "float16", DTYPE_F16 }, { "half", DTYPE_F16 },    { "bfloat16", DTYPE_BF16 },
+    { "float16", DTYPE_F16 }, { "half", DTYPE_F16 },    { "bfloat16", DTYPE_BF16 }, { "int8", DTYPE_Q8_0 },
+    { "8bit", DTYPE_Q8_0 },   { "int4", DTYPE_Q4_0 },   { "4bit", DTYPE_Q4_0 },
 };
 
 const struct dtype_info *dtype_info(int dt) {

@@ -35,7 +35,8 @@ struct dtype_info {
 };
 /* NULL for a number that is not listed. */
 const struct dtype_info *dtype_info(int dt);
-/* Accepts the listed names and the field's spellings: fp32 float32 float half float16 fp16 bfloat16 ...; DTYPE_NONE otherwise. */
+/* Accepts the listed names and the field's spellings: fp32 float32 float half float16 fp16 bfloat16, and int8 8bit (q8_0), int4
+ * 4bit (q4_0); DTYPE_NONE otherwise. */
 enum dtype dtype_parse(const char *name);
 /* Bytes of n elements; 0 when dt is unknown, n is no multiple of the block, or a size_t cannot hold them. */
 size_t dtype_bytes(int dt, size_t n);

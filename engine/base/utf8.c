@@ -1,4 +1,5 @@
 #include "utf8.h"
+#include "mem.h"
 #include <utf8proc.h>
 
 static int sequence_length(unsigned char c) {
@@ -93,6 +94,89 @@ size_t utf8_repair(struct buf *out, const char *s, size_t n) {
     }
     buf_add(out, s + good, n - good);
     return replaced;
+}
+bool utf8_is_space(uint32_t cp) {
+    switch (cp) {
+    case 0x20:
+    case 0x85:
+    case 0xa0:
+    case 0x1680:
+    case 0x2028:
+    case 0x2029:
+    case 0x202f:
+    case 0x205f:
+    case 0x3000: return true;
+    default: return (cp >= 9 && cp <= 13) || (cp >= 0x2000 && cp <= 0x200a);
+    }
+}
+bool utf8_is_word(uint32_t cp) {
+    switch (utf8proc_category((utf8proc_int32_t)cp)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC: return true;
+    default: return cp == 0x200c || cp == 0x200d;
+    }
+}
+
+enum { PART = 2048 }; /* bytes normalised at once: utf8proc sorts marks in quadratic time */
+/* Does it stay as it is, whatever stands before it and unless a mark follows? The common letters, not all of them. */
+static bool settled(uint32_t cp, enum utf8_form form) {
+    if (cp < 0x80) return true;
+    if (form != UTF8_NFC) return false;
+    return cp < 0x300 || (cp >= 0xac00 && cp <= 0xd7a3) || (cp >= 0x4e00 && cp <= 0x9fff) ||
+           (cp >= 0x3041 && cp <= 0x3096);
+}
+/* May it combine with what stands before it? */
+static bool leans(uint32_t cp, enum utf8_form form) {
+    if (cp < 0x300) return false;
+    if ((cp >= 0x1160 && cp <= 0x11ff) || (cp >= 0xd7b0 && cp <= 0xd7ff)) return true;
+    if (form >= UTF8_NFKC && ((cp >= 0x3131 && cp <= 0x318e) || (cp >= 0xff9e && cp <= 0xffdc))) return true;
+    const utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
+    return c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC || c == UTF8PROC_CATEGORY_ME;
+}
+/* One code point at s and those that may combine with it: their bytes. */
+static size_t cluster(const char *s, size_t n, enum utf8_form form, uint32_t *first) {
+    uint32_t cp;
+    size_t i = (size_t)utf8_decode(s, n, first);
+    for (int len; i && i < n && i < PART && (len = utf8_decode(s + i, n - i, &cp)) && leans(cp, form);)
+        i += (size_t)len;
+    return i;
+}
+static int normalize_part(struct buf *out, const char *s, size_t n, enum utf8_form form) {
+    const int option = UTF8PROC_STABLE | (form & 1 ? UTF8PROC_DECOMPOSE : UTF8PROC_COMPOSE) |
+                       (form >= UTF8_NFKC ? UTF8PROC_COMPAT : 0);
+    const utf8proc_uint8_t *u = (const utf8proc_uint8_t *)s;
+    const utf8proc_ssize_t room = utf8proc_decompose(u, (utf8proc_ssize_t)n, NULL, 0, (utf8proc_option_t)option);
+    utf8proc_int32_t *cp = room > 0 ? mem_alloc(((size_t)room + 1) * sizeof *cp) : NULL;
+    if (!cp) return -1;
+    utf8proc_ssize_t made = utf8proc_decompose(u, (utf8proc_ssize_t)n, cp, room, (utf8proc_option_t)option);
+    if (made >= 0) made = utf8proc_reencode(cp, made, (utf8proc_option_t)option);
+    const int rc = made >= 0 ? buf_add(out, cp, (size_t)made) : -1;
+    mem_free(cp);
+    return rc;
+}
+int utf8_normalize(struct buf *out, const char *s, size_t n, enum utf8_form form) {
+    size_t kept = 0; /* start of what is copied as it stands */
+    for (size_t i = 0; i < n;) {
+        uint32_t cp = 0;
+        const size_t len = cluster(s + i, n - i, form, &cp);
+        const bool alone = len <= 1 || (len <= 4 && utf8_count(s + i, len) == 1);
+        if (len && !(alone && settled(cp, form))) {
+            buf_add(out, s + kept, i - kept);
+            if (normalize_part(out, s + i, len, form)) return -1;
+            kept = i + len;
+        }
+        i += len ? len : 1;
+    }
+    return buf_add(out, s + kept, n - kept);
 }
 size_t utf8_width(const char *s, size_t n) {
     uint32_t cp;

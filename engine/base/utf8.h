@@ -15,6 +15,12 @@ size_t utf8_tail(const char *s, size_t n);
 /* Appends s to out with every invalid byte sequence replaced by U+FFFD (maximal subparts, as Unicode recommends);
  * returns the number of replacements. */
 size_t utf8_repair(struct buf *out, const char *s, size_t n);
+enum utf8_form { UTF8_NFC, UTF8_NFD, UTF8_NFKC, UTF8_NFKD };
+/* Appends s to out in a normal form of Unicode; bytes that are no UTF-8 are copied as they are. Linear in n: a base with
+ * more than about a thousand marks is normalised in parts. -1: no memory, or out is full. */
+int utf8_normalize(struct buf *out, const char *s, size_t n, enum utf8_form form);
+bool utf8_is_space(uint32_t cp); /* Unicode's White_Space */
+bool utf8_is_word(uint32_t cp);  /* letters, marks, numbers that are digits or letters, connecting punctuation */
 /* Terminal cells of the text (Hangul: 2 each), by utf8proc_charwidth. */
 size_t utf8_width(const char *s, size_t n);
 

@@ -36,6 +36,8 @@ static void spellings_of_the_field(void **state) {
     assert_int_equal(dtype_parse("half"), DTYPE_F16);
     assert_int_equal(dtype_parse("BFloat16"), DTYPE_BF16);
     assert_int_equal(dtype_parse("Q4_1"), DTYPE_Q4_1);
+    assert_int_equal(dtype_parse("int8"), DTYPE_Q8_0);
+    assert_int_equal(dtype_parse("4bit"), DTYPE_Q4_0);
     assert_int_equal(dtype_parse("fp31"), DTYPE_NONE);
     assert_int_equal(dtype_parse(""), DTYPE_NONE);
 }

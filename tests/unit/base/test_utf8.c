@@ -117,13 +117,84 @@ static void widths_are_terminal_cells(void **state) {
     assert_int_equal(utf8_width("\xff", 1), 1);
 }
 
+/* Expected: unicodedata.normalize of Python 3.11. */
+static void normal_forms(void **state) {
+    (void)state;
+    static const struct {
+        const char *in, *form[4]; /* NFC NFD NFKC NFKD */
+    } row[] = {
+        { "", { "", "", "", "" } },
+        { "abc", { "abc", "abc", "abc", "abc" } },
+        { "caf\xc3\xa9 e\xcc\x81",
+          { "caf\xc3\xa9 \xc3\xa9", "cafe\xcc\x81 e\xcc\x81", "caf\xc3\xa9 \xc3\xa9", "cafe\xcc\x81 e\xcc\x81" } },
+        { "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab",
+          { "\xed\x95\x9c", "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c",
+            "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab" } },
+        { "\xed\x95\x98\xe1\x86\xab", /* an open syllable and a final */
+          { "\xed\x95\x9c", "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c",
+            "\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab" } },
+        { "a\xcc\x81\xcc\xa3",
+          { "\xe1\xba\xa1\xcc\x81", "a\xcc\xa3\xcc\x81", "\xe1\xba\xa1\xcc\x81", "a\xcc\xa3\xcc\x81" } },
+        { "\xef\xac\x81\xe2\x84\xab",
+          { "\xef\xac\x81\xc3\x85",
+            "\xef\xac\x81"
+            "A\xcc\x8a",
+            "fi\xc3\x85", "fiA\xcc\x8a" } },
+        { "\xef\xbd\xb6\xef\xbe\x9e", /* half-width: the mark joins only in compatibility */
+          { "\xef\xbd\xb6\xef\xbe\x9e", "\xef\xbd\xb6\xef\xbe\x9e", "\xe3\x82\xac", "\xe3\x82\xab\xe3\x82\x99" } },
+        { "e\xff\xcc\x81\xed\xa0\x80",
+          { "e\xff\xcc\x81\xed\xa0\x80", "e\xff\xcc\x81\xed\xa0\x80", "e\xff\xcc\x81\xed\xa0\x80",
+            "e\xff\xcc\x81\xed\xa0\x80" } },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        for (int form = 0; form < 4; form++) {
+            struct buf b;
+            buf_init(&b, 1000);
+            assert_int_equal(utf8_normalize(&b, row[i].in, strlen(row[i].in), (enum utf8_form)form), 0);
+            assert_string_equal(buf_text(&b), row[i].form[form]);
+            buf_fini(&b);
+        }
+}
+/* Marks are sorted in quadratic time where nothing bounds their run. */
+static void a_megabyte_of_marks_is_normalised_in_time(void **state) {
+    (void)state;
+    enum { N = 1 << 20 };
+    struct buf in, out;
+    buf_init(&in, 2 * N);
+    buf_init(&out, 4 * N);
+    while (in.n < N) buf_puts(&in, "\xcc\x81\xcc\xa3");
+    assert_int_equal(utf8_normalize(&out, in.p, in.n, UTF8_NFC), 0);
+    assert_int_equal(out.n, in.n);
+    buf_fini(&in);
+    buf_fini(&out);
+    buf_init(&out, 2);
+    assert_int_equal(utf8_normalize(&out, "e\xcc\x81x", 4, UTF8_NFC), -1);
+    buf_fini(&out);
+}
+static void spaces_and_words(void **state) {
+    (void)state;
+    static const uint32_t space[] = { ' ', '\t', 0x85, 0xa0, 0x1680, 0x2000, 0x200a, 0x2028, 0x202f, 0x3000 },
+                          neither[] = { 0x180e, 0x200b, '-', 0xb2, 0x1f600, 0xfeff },
+                          word[] = { 'a', '_', '7', 0xac00, 0x301, 0x2177, 0x203f };
+    for (size_t i = 0; i < sizeof space / sizeof *space; i++)
+        assert_true(utf8_is_space(space[i]) && !utf8_is_word(space[i]));
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        assert_true(utf8_is_word(word[i]) && !utf8_is_space(word[i]));
+    for (size_t i = 0; i < sizeof neither / sizeof *neither; i++)
+        assert_false(utf8_is_word(neither[i]) || utf8_is_space(neither[i]));
+}
 int main(void) {
     converter = iconv_open("UTF-32LE", "UTF-8");
     if (converter == (iconv_t)-1) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_code_point_survives),   cmocka_unit_test(random_bytes_agree_with_the_reference),
-        cmocka_unit_test(repairs_by_maximal_subparts), cmocka_unit_test(offsets_count_code_points),
+        cmocka_unit_test(every_code_point_survives),
+        cmocka_unit_test(random_bytes_agree_with_the_reference),
+        cmocka_unit_test(repairs_by_maximal_subparts),
+        cmocka_unit_test(offsets_count_code_points),
         cmocka_unit_test(widths_are_terminal_cells),
+        cmocka_unit_test(normal_forms),
+        cmocka_unit_test(a_megabyte_of_marks_is_normalised_in_time),
+        cmocka_unit_test(spaces_and_words),
     };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     iconv_close(converter);
