@@ -30,7 +30,7 @@ void bpe_add(struct bpe *b, int left, int right, int rank, int id) {
 struct bpe_symbol {
     int id, before, after; /* -1: none */
 };
-/* Valid as long as the pair still stands at `at`: candidates are never removed, only found stale. */
+/* Valid as long as a pair that makes id stands at `at`: candidates are never removed, only found stale. */
 struct bpe_candidate {
     int rank, at, left, right, id;
 };
@@ -88,6 +88,12 @@ static int start(const struct bpe *b, struct bpe_work *w, const int *id, size_t 
         if (offer(b, w, (int)i)) return -1;
     return 0;
 }
+/* A candidate whose pair has changed still counts when the new pair makes the same token, as in the reference. */
+static bool still_makes(const struct bpe *b, const struct bpe_candidate *c, int left, int right) {
+    if (left == c->left && right == c->right) return true;
+    const struct bpe_merge *m = find(b, left, right);
+    return m->pair != FREE && m->id == c->id;
+}
 int bpe_merge(const struct bpe *b, struct bpe_work *w, const int *id, size_t n, struct ids *out) {
     if (!n) return 0;
     if (start(b, w, id, n)) return -1;
@@ -95,7 +101,7 @@ int bpe_merge(const struct bpe *b, struct bpe_work *w, const int *id, size_t n, 
     while (w->heap_n) {
         const struct bpe_candidate c = pop(w);
         const int right = s[c.at].after;
-        if (s[c.at].id != c.left || right < 0 || s[right].id != c.right) continue;
+        if (s[c.at].id < 0 || right < 0 || !still_makes(b, &c, s[c.at].id, s[right].id)) continue;
         s[c.at].id = c.id;
         s[c.at].after = s[right].after;
         s[right].id = -1;

@@ -41,5 +41,6 @@ bool gguf_text(const struct gguf *g, const char *key, struct gguf_string *out);
 size_t gguf_array_len(const struct gguf *g, const char *key); /* 0: absent or no array */
 bool gguf_array_text(const struct gguf *g, const char *key, size_t i, struct gguf_string *out); /* O(1) */
 bool gguf_array_int(const struct gguf *g, const char *key, size_t i, int64_t *out);
+bool gguf_array_number(const struct gguf *g, const char *key, size_t i, double *out);
 
 #endif

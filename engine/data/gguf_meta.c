@@ -30,25 +30,26 @@ bool gguf_int(const struct gguf *g, const char *key, int64_t *out) {
     *out = v;
     return true;
 }
-bool gguf_number(const struct gguf *g, const char *key, double *out) {
-    const struct gguf_kv *kv = find(g, key);
-    if (!kv) return false;
-    const unsigned char *p = g->head + kv->at;
+static bool number_at(const unsigned char *p, uint32_t type, double *out) {
     int64_t v;
-    if (kv->type == GGUF_F32) {
+    if (type == GGUF_F32) {
         const uint32_t bits = (uint32_t)gguf_le(p, 4);
         float f;
         memcpy(&f, &bits, sizeof f);
         *out = (double)f;
-    } else if (kv->type == GGUF_F64) {
+    } else if (type == GGUF_F64) {
         const uint64_t bits = gguf_le(p, 8);
         memcpy(out, &bits, sizeof bits);
-    } else if (int_at(p, kv->type, &v)) {
+    } else if (int_at(p, type, &v)) {
         *out = (double)v;
     } else {
         return false;
     }
     return true;
+}
+bool gguf_number(const struct gguf *g, const char *key, double *out) {
+    const struct gguf_kv *kv = find(g, key);
+    return kv && number_at(g->head + kv->at, kv->type, out);
 }
 bool gguf_bool(const struct gguf *g, const char *key, bool *out) {
     const struct gguf_kv *kv = find(g, key);
@@ -72,16 +73,25 @@ bool gguf_array_text(const struct gguf *g, const char *key, size_t i, struct ggu
     *out = string_at(g, kv->string[i]);
     return true;
 }
-bool gguf_array_int(const struct gguf *g, const char *key, size_t i, int64_t *out) {
+/* The i-th element of an array of numbers; NULL: there is none. */
+static const unsigned char *element(const struct gguf *g, const struct gguf_kv *kv, size_t i) {
     static const unsigned char width[GGUF_TYPES] = {
 #define X(id, num, bytes) [num] = bytes,
         GGUF_TYPE_MAP(X)
 #undef X
     };
+    return kv && kv->type == GGUF_ARRAY && i < kv->len ? g->head + kv->at + i * width[kv->elem] : NULL;
+}
+bool gguf_array_int(const struct gguf *g, const char *key, size_t i, int64_t *out) {
     const struct gguf_kv *kv = find(g, key);
+    const unsigned char *p = element(g, kv, i);
     int64_t v;
-    if (!kv || kv->type != GGUF_ARRAY || i >= kv->len) return false;
-    if (!int_at(g->head + kv->at + i * width[kv->elem], kv->elem, &v)) return false;
+    if (!p || !int_at(p, kv->elem, &v)) return false;
     *out = v;
     return true;
+}
+bool gguf_array_number(const struct gguf *g, const char *key, size_t i, double *out) {
+    const struct gguf_kv *kv = find(g, key);
+    const unsigned char *p = element(g, kv, i);
+    return p && number_at(p, kv->elem, out);
 }

@@ -1,5 +1,6 @@
 #include "template.h"
 #include "base/mem.h"
+#include "tokenizer_parts.h"
 #include <string.h>
 
 enum { TEXT_MAX = 64 << 20 };
@@ -32,35 +33,164 @@ static void add(struct rendered *r, const char *p, size_t n, bool special) {
 }
 static void plain(struct rendered *r, const char *s) { add(r, s, strlen(s), false); }
 
+/* A conversation without its system message, and a place in it. */
+struct talk {
+    const char *system; /* NULL: none */
+    size_t system_n;
+    const struct template_message *m;
+    int n, at, turns; /* turns: how many were taken */
+};
+struct turn {
+    const struct template_message *input, *user, *answer; /* input, answer: NULL where there is none */
+};
+static bool is(const struct template_message *m, const char *role) { return m->role && !strcmp(m->role, role); }
+static bool next_turn(struct talk *k, struct turn *t) {
+    *t = (struct turn){ 0 };
+    if (k->at < k->n && is(&k->m[k->at], "input")) t->input = &k->m[k->at++];
+    if (k->at < k->n) t->user = &k->m[k->at++];
+    if (k->at < k->n && is(&k->m[k->at], "assistant")) t->answer = &k->m[k->at++];
+    k->turns++;
+    return t->user != NULL;
+}
+static void said(struct rendered *r, const struct template_message *m) { add(r, m->text, m->len, false); }
+/* An answer after a colon. One that was generated there mostly brings its blank along. */
+static void answer_after_blank(struct rendered *r, const struct template_message *m) {
+    if (!m->len || !strchr(" \n", *m->text)) plain(r, " ");
+    said(r, m);
+}
+static void special(struct rendered *r, const char *s) { add(r, s, strlen(s), true); }
+
 static void chatml_turn(struct rendered *r, const char *role, const char *text, size_t n) {
-    add(r, im_start, sizeof im_start - 1, true);
+    special(r, im_start);
     plain(r, role);
     plain(r, "\n");
     add(r, text, n, false);
-    add(r, im_end, sizeof im_end - 1, true);
+    special(r, im_end);
     plain(r, "\n");
 }
-static void chatml(struct rendered *r, const char *system, const struct template_message *m, int n) {
-    if (system && strcmp(m[0].role, "system") != 0) chatml_turn(r, "system", system, strlen(system));
-    for (int i = 0; i < n; i++) chatml_turn(r, m[i].role, m[i].text, m[i].len);
-    add(r, im_start, sizeof im_start - 1, true);
+static void chatml(struct rendered *r, struct talk *k) {
+    if (k->system) chatml_turn(r, "system", k->system, k->system_n);
+    for (int i = 0; i < k->n; i++) chatml_turn(r, k->m[i].role, k->m[i].text, k->m[i].len);
+    special(r, im_start);
     plain(r, "assistant\n");
 }
-static void raw(struct rendered *r, const char *system, const struct template_message *m, int n) {
-    (void)system; /* raw text is exactly what was given */
-    for (int i = 0; i < n; i++) add(r, m[i].text, m[i].len, false);
+static void raw(struct rendered *r, struct talk *k) {
+    for (int i = 0; i < k->n; i++) said(r, &k->m[i]);
 }
+/* KoAlpaca v1.1 (its README). It was trained on single turns; further ones follow after an empty line. */
+static void koalpaca(struct rendered *r, struct talk *k) {
+    for (struct turn t; next_turn(k, &t);) {
+        if (k->turns > 1) plain(r, "\n\n");
+        plain(r, "### 질문: ");
+        said(r, t.user);
+        if (t.input) plain(r, "\n\n### 맥락: "), said(r, t.input);
+        plain(r, "\n\n### 답변:");
+        if (t.answer) answer_after_blank(r, t.answer);
+    }
+}
+/* KULLM v2 (templates/kullm.json). The opening is that of the first turn. */
+static void kullm(struct rendered *r, struct talk *k) {
+    for (struct turn t; next_turn(k, &t);) {
+        if (k->turns > 1) {
+            plain(r, "\n\n");
+        } else if (t.input) {
+            plain(r, "아래는 작업을 설명하는 명령어와 추가 컨텍스트를 제공하는 입력이 짝을 이루는 예제입니다. 요청을 "
+                     "적절히 완료하는 "
+                     "응답을 작성하세요.\n\n");
+        } else {
+            plain(r, "아래는 작업을 설명하는 명령어입니다. 요청을 적절히 완료하는 응답을 작성하세요.\n\n");
+        }
+        plain(r, "### 명령어:\n");
+        said(r, t.user);
+        if (t.input) plain(r, "\n\n### 입력:\n"), said(r, t.input);
+        plain(r, "\n\n### 응답:\n");
+        if (t.answer) said(r, t.answer);
+    }
+}
+/* Without the white space at its end and, where left, at its start. */
+static void stripped(struct rendered *r, const struct template_message *m, bool left) {
+    const char *p = m->text;
+    size_t n = m->len;
+    uint32_t cp;
+    for (int len; left && n && (len = utf8_decode(p, n, &cp)) && utf8_is_space(cp); n -= (size_t)len) p += len;
+    while (n) {
+        size_t back = 1;
+        while (back < n && back < 4 && ((unsigned char)p[n - back] & 0xc0) == 0x80) back++;
+        if (utf8_decode(p + n - back, back, &cp) != (int)back || !utf8_is_space(cp)) break;
+        n -= back;
+    }
+    add(r, p, n, false);
+}
+/* Llama-2-chat, as the chat_template of its tokenizer_config.json strips and joins. */
+static void llama2(struct rendered *r, struct talk *k) {
+    for (struct turn t; next_turn(k, &t);) {
+        const bool opens = k->turns == 1 && k->system;
+        special(r, "<s>");
+        plain(r, "[INST] ");
+        if (opens) {
+            plain(r, "<<SYS>>\n");
+            add(r, k->system, k->system_n, false);
+            plain(r, "\n<</SYS>>\n\n");
+        }
+        stripped(r, t.user, !opens);
+        plain(r, " [/INST]");
+        if (!t.answer) continue;
+        plain(r, " ");
+        stripped(r, t.answer, true);
+        plain(r, " ");
+        special(r, "</s>");
+    }
+}
+/* Vicuna v1.1 and later (FastChat's "vicuna_v1.1"). */
+static void vicuna(struct rendered *r, struct talk *k) {
+    static const char own[] =
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+        "helpful, detailed, and polite answers to the user's questions.";
+    add(r, k->system ? k->system : own, k->system ? k->system_n : sizeof own - 1, false);
+    if (!k->system || k->system_n) plain(r, " ");
+    for (struct turn t; next_turn(k, &t);) {
+        plain(r, "USER: ");
+        said(r, t.user);
+        plain(r, " ASSISTANT:");
+        if (t.answer) answer_after_blank(r, t.answer), special(r, "</s>");
+    }
+}
+/* Vicuna v0 as MiniGPT-4 writes it. */
+static void vicuna_v0(struct rendered *r, struct talk *k) {
+    if (k->system) add(r, k->system, k->system_n, false);
+    for (struct turn t; next_turn(k, &t);) {
+        plain(r, "###Human: ");
+        said(r, t.user);
+        plain(r, "###Assistant: ");
+        if (t.answer) said(r, t.answer);
+    }
+}
+enum { SYSTEM = 1, INPUT = 2, ANY_ORDER = 4, ANY_ROLE = 8 };
 static const struct scheme {
-    const char *name;
-    bool roles; /* every message needs one */
-    void (*render)(struct rendered *, const char *system, const struct template_message *, int n);
+    const char *name, *stop;
+    int allows;
+    void (*render)(struct rendered *, struct talk *);
 } schemes[] = {
-    { "raw", false, raw },
-    { "chatml", true, chatml },
+    { "raw", NULL, SYSTEM | INPUT | ANY_ORDER | ANY_ROLE, raw },
+    { "chatml", NULL, SYSTEM | ANY_ORDER, chatml },
+    { "koalpaca", "###", INPUT, koalpaca },
+    { "kullm", "###", INPUT, kullm },
+    { "llama-2", NULL, SYSTEM, llama2 },
+    { "vicuna", NULL, SYSTEM, vicuna },
+    { "vicuna-v0", "###", SYSTEM, vicuna_v0 },
 };
 enum { SCHEMES = sizeof schemes / sizeof *schemes };
 
 const char *template_name(int i) { return i >= 0 && i < SCHEMES ? schemes[i].name : NULL; }
+static const struct scheme *find_scheme(const char *name) {
+    for (int i = 0; i < SCHEMES; i++)
+        if (!strcmp(name, schemes[i].name)) return &schemes[i];
+    return NULL;
+}
+const char *template_stop(const char *name) {
+    const struct scheme *s = find_scheme(name);
+    return s ? s->stop : NULL;
+}
 static int unknown(const char *name, struct err *e) {
     struct buf known;
     buf_init(&known, 200);
@@ -69,29 +199,59 @@ static int unknown(const char *name, struct err *e) {
     buf_fini(&known);
     return rc;
 }
-static int check_roles(const struct scheme *s, const struct template_message *m, int n, struct err *e) {
-    static const char *const roles[] = { "system", "user", "assistant" };
-    for (int i = 0; i < n; i++) {
-        bool known = !s->roles;
-        for (int k = 0; k < 3 && m[i].role; k++) known |= !strcmp(m[i].role, roles[k]);
-        if (!known)
-            return err_set(e, STATUS_INVALID, "template %s: role '%.24s' is none of system, user, assistant", s->name,
-                           m[i].role ? m[i].role : "");
+static int check_role(const struct scheme *s, const struct template_message *m, struct err *e) {
+    if (s->allows & ANY_ROLE) return 0;
+    if (is(m, "user") || is(m, "assistant")) return 0;
+    if (is(m, "system"))
+        return s->allows & SYSTEM ? 0
+                                  : err_set(e, STATUS_INVALID,
+                                            "template %s has no place for a system message; put it into "
+                                            "the user's message, or use another --template",
+                                            s->name);
+    if (is(m, "input"))
+        return s->allows & INPUT ? 0
+                                 : err_set(e, STATUS_INVALID,
+                                           "template %s has no place for an input; put it into the user's "
+                                           "message, or use --template koalpaca or kullm",
+                                           s->name);
+    return err_set(e, STATUS_INVALID, "template %s: role '%.24s' is none of system, user, assistant, input", s->name,
+                   m->role ? m->role : "");
+}
+/* [system] ([input] user assistant)* [input] user */
+static int check_order(const struct scheme *s, const struct template_message *m, int n, struct err *e) {
+    const char *why = NULL;
+    if (s->allows & ANY_ORDER) return 0;
+    for (int i = 0; i < n && !why; i++) {
+        const struct template_message *before = i && !is(&m[i - 1], "system") ? &m[i - 1] : NULL;
+        const bool answered = !before || is(before, "assistant");
+        if (is(&m[i], "system") && i) why = "a system message stands first or nowhere";
+        if (is(&m[i], "assistant") && (answered || is(before, "input")))
+            why = "an answer needs a user's message before it";
+        if (is(&m[i], "input") && !answered) why = "an input stands before the user's message that it belongs to";
+        if (is(&m[i], "user") && before && is(before, "user")) why = "two user messages need an answer between them";
     }
-    return 0;
+    if (!why && !is(&m[n - 1], "user")) why = "the conversation must end with the user's message";
+    return why ? err_set(e, STATUS_INVALID, "template %s: %s", s->name, why) : 0;
 }
 int template_render(const char *name, const char *system, const struct template_message *m, int n, struct rendered *r,
                     struct err *e) {
-    const struct scheme *s = NULL;
-    for (int i = 0; i < SCHEMES; i++)
-        if (!strcmp(name, schemes[i].name)) s = &schemes[i];
+    const struct scheme *s = find_scheme(name);
+    struct talk k = { .m = m, .n = n };
     rendered_fini(r);
     buf_init(&r->text, TEXT_MAX);
     if (!s) return unknown(name, e);
     if (n < 1) return err_set(e, STATUS_INVALID, "the prompt is empty; write some text");
-    const int rc = check_roles(s, m, n, e);
+    int rc = 0;
+    for (int i = 0; i < n && !rc; i++) rc = check_role(s, &m[i], e);
+    if (!rc) rc = check_order(s, m, n, e);
     if (rc) return rc;
-    s->render(r, system, m, n);
+    if (is(&m[0], "system") && !(s->allows & ANY_ORDER)) {
+        k = (struct talk){ .system = m[0].text, .system_n = m[0].len, .m = m + 1, .n = n - 1 };
+    } else if (system && !is(&m[0], "system")) {
+        k.system = system;
+        k.system_n = strlen(system);
+    }
+    s->render(r, &k);
     if (!r->text.failed) return 0;
     return err_set(e, STATUS_NOMEM, "no memory for the prompt, or it is longer than %d MiB; shorten it",
                    TEXT_MAX >> 20);
@@ -105,27 +265,44 @@ static int control_id(const struct tokenizer *t, const struct rendered *r, const
     return tokenizer_find(t, text);
 }
 int template_encode(const struct tokenizer *t, const struct rendered *r, struct ids *out, struct err *e) {
-    bool full = tokenizer_bos(t) >= 0 && ids_add(out, tokenizer_bos(t));
+    const int bos = tokenizer_bos(t);
+    const bool opens = r->n && r->seg[0].special && control_id(t, r, &r->seg[0]) == bos; /* it brings its own */
+    bool full = bos >= 0 && !opens && ids_add(out, bos);
     for (size_t i = 0; i < r->n && !full; i++) {
         const struct template_segment *s = &r->seg[i];
-        if (!s->special) {
-            const int rc = tokenizer_encode(t, r->text.p + s->at, s->len, false, out, e);
-            if (rc) return rc;
+        const int id = s->special ? control_id(t, r, s) : -1;
+        if (id >= 0) {
+            full = ids_add(out, id);
             continue;
         }
-        const int id = control_id(t, r, s);
-        if (id < 0)
+        if (s->special && !tokenizer_is_bare(t))
             return err_set(e, STATUS_INVALID,
                            "the model has no token '%.*s' that this template needs; use --template raw", (int)s->len,
                            r->text.p + s->at);
-        full = ids_add(out, id);
+        const int rc = tokenizer_encode_part(t, r->text.p + s->at, s->len, false, !i, out, e);
+        if (rc) return rc;
     }
     return full ? err_set(e, STATUS_NOMEM, "no memory to tokenise the prompt") : 0;
 }
 
+/* Only where the markers leave no doubt: a template that looks like it but is not would answer nonsense. */
 const char *template_guess(const char *jinja, size_t n) {
-    const bool both = memmem(jinja, n, im_start, sizeof im_start - 1) && memmem(jinja, n, im_end, sizeof im_end - 1);
-    return both ? "chatml" : "raw";
+    static const struct {
+        const char *name, *marker[2], *never;
+    } known[] = {
+        { "chatml", { im_start, im_end }, NULL },
+        { "llama-2", { "[INST]", "<</SYS>>" }, NULL },
+        { "koalpaca", { "### 질문:", "### 답변:" }, NULL },
+        { "kullm", { "### 명령어:", "### 응답:" }, NULL },
+        { "vicuna", { "USER: ", "ASSISTANT:" }, "SYSTEM:" },
+        { "vicuna-v0", { "###Human:", "###Assistant:" }, NULL },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        bool is_it = !known[i].never || !memmem(jinja, n, known[i].never, strlen(known[i].never));
+        for (int k = 0; k < 2; k++) is_it = is_it && memmem(jinja, n, known[i].marker[k], strlen(known[i].marker[k]));
+        if (is_it) return known[i].name;
+    }
+    return "raw";
 }
 /* ChatML templates write it as one string literal: '<|im_start|>system\n...<|im_end|>\n'. */
 bool template_system(const char *jinja, size_t n, struct buf *out) {

@@ -6,7 +6,9 @@
 #include "tokenizer.h"
 
 struct template_message {
-    const char *role, *text; /* role: "system", "user" or "assistant"; any or NULL for "raw" */
+    /* role: "system", "user", "assistant", or "input", which goes with the user turn after it (KoAlpaca's 맥락, KULLM's
+     * 입력); any or NULL for "raw" */
+    const char *role, *text;
     size_t len;
 };
 /* A stretch of the rendered text. special: exactly one control token's text; else plain text, however it reads. Plain
@@ -22,15 +24,20 @@ struct rendered {
 }; /* zero-initialise; rendered_fini frees */
 void rendered_fini(struct rendered *r);
 
-/* Known: "raw" (texts joined as they are), "chatml". Renders the prompt that ends where the assistant speaks into r,
- * whose former contents are dropped. system: put first when the conversation opens with no system message; NULL: none. */
+/* Known: "raw" (texts joined as they are), "chatml", "koalpaca", "kullm", "llama-2", "vicuna" (v1.1), "vicuna-v0".
+ * Renders the prompt that ends where the assistant speaks into r, whose former contents are dropped; what was rendered
+ * for a conversation, and its answer, begin the text of the longer one. But for "raw" and "chatml", users and answers
+ * take turns. system: the model's own, put first when the conversation opens with no system message and the template has
+ * a place for one; NULL: none. A system message or an input of the conversation that has no place is an error. */
 int template_render(const char *name, const char *system, const struct template_message *m, int n, struct rendered *r,
                     struct err *e);
 /* Appends the ids of r to out: BOS where the file asks for one, control tokens only for special segments. A control
  * token that the vocabulary lacks is an error that names it. */
 int template_encode(const struct tokenizer *t, const struct rendered *r, struct ids *out, struct err *e);
 const char *template_name(int i); /* NULL after the last one */
-/* The name of the template that a GGUF's tokenizer.chat_template is, by its markers; "raw" when unknown. */
+/* A text at which an answer in this template ends ("###"); NULL: none but the end of text. */
+const char *template_stop(const char *name);
+/* The name of the template that a model's chat_template is, by its markers; "raw" when unknown. */
 const char *template_guess(const char *jinja, size_t n);
 /* The system message that this chat_template puts first by itself, appended to out. false: it has none. */
 bool template_system(const char *jinja, size_t n, struct buf *out);

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""make_corpus.py: writes the seeds of corpus/gguf and corpus/tokenizer, small files that are right or wrong in one way.
+"""make_corpus.py: writes the seeds of corpus/*, small files that are right or wrong in one way.
 
 What the fuzzers found since lies beside them under the name of its symptom; this script does not touch those.
 """
+import json
 import pathlib
 import struct
 
@@ -84,7 +85,104 @@ WORDS = ["hello hello", "12 345 6", "it's I'LL we've", "a  b   c\n\n\td \r\n", "
 TOKENIZER = {f"text-{i:02}-{mode}": bytes([mode]) + w.encode() for i, w in enumerate(WORDS) for mode in (0, 3)}
 TOKENIZER |= {"broken-utf8": b"\x03a\xed\x95 \xff\xc0\xafb \xf0\x9f", "surrogate": b"\x05\xed\xa0\x80x", "llama-digits": b"\x051234567 \n x"}
 
-for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER)):
+
+def safetensors(header, data=0):
+    raw = header if isinstance(header, bytes) else json.dumps(header, ensure_ascii=False).encode()
+    return struct.pack("<Q", len(raw)) + raw + b"w" * data
+
+
+def st(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+ST = {"__metadata__": {"format": "pt"}, "b": st("BF16", [3], 17, 23), "a": st("F32", [2, 2], 1, 17), "mask": st("BOOL", [1], 0, 1),
+      "한": st("F16", [], 23, 25), "none": st("F16", [0, 7], 23, 23), "new": st("F4_NEW", [9], 25, 30)}
+SAFETENSORS = {
+    "whole": safetensors(ST, 30), "text": json.dumps(ST).encode(), "cut": safetensors(ST, 20), "longer": safetensors(ST, 31),
+    "empty": b"", "no-tensors": safetensors({}), "huge-header": struct.pack("<Q", 2**64 - 1) + b"{}", "list": safetensors(b"[]"),
+    "hole": safetensors({"a": st("F32", [1], 4, 8)}, 8), "overlap": safetensors({"a": st("F32", [2], 0, 8), "b": st("F32", [1], 4, 8)}, 8),
+    "backwards": safetensors({"a": st("F32", [1], 4, 0)}, 4), "shape-overflow": safetensors({"a": st("F32", [2**62, 4], 0, 4)}, 4),
+    "end-overflow": safetensors({"a": st("NEW", [1], 0, 2**63 - 1)}, 4), "negative": safetensors({"a": st("F32", [-1], 0, 4)}, 4),
+    "twice": safetensors(b'{"a":1,"a":2}'), "deep": safetensors(b'{"a":' + b"[" * 3000), "five-dims": json.dumps({"a": st("I8", [2, 3, 1, 1, 2], 0, 12)}).encode(),
+}
+NEOX = {"architectures": ["GPTNeoXForCausalLM"], "model_type": "gpt_neox", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+        "intermediate_size": 256, "vocab_size": 100, "max_position_embeddings": 32, "rotary_pct": 0.25, "rotary_emb_base": 10000,
+        "layer_norm_eps": 1e-05, "hidden_act": "gelu", "torch_dtype": "float16", "eos_token_id": 0}
+HF_LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 32,
+            "rope_theta": 10000.0, "rms_norm_eps": 1e-06, "hidden_act": "silu", "tie_word_embeddings": True, "eos_token_id": [2, 3]}
+ENTRY = {"name": "a", "aliases": "b c/d", "repo": "o/a", "template": "raw", "about": "A", "stop": ["#"], "stop_ids": [2], "config": NEOX}
+CONFIG = {
+    "neox": NEOX, "llama": HF_LLAMA, "catalogue": {"models": [ENTRY, ENTRY | {"name": "e", "config": HF_LLAMA}]}, "eos": {"eos_token_id": [1, 99, -1]},
+    "rope-parameters": NEOX | {"rope_parameters": {"rope_type": "default", "rope_theta": 5, "partial_rotary_factor": 0.5}},
+    "rope-scaling": HF_LLAMA | {"rope_scaling": {"type": "linear", "factor": 2}}, "quantised": HF_LLAMA | {"quantization_config": {"quant_method": "awq"}},
+    "window": HF_LLAMA | {"sliding_window": 8}, "experts": HF_LLAMA | {"num_local_experts": 8}, "mamba": {"architectures": ["MambaForCausalLM"]},
+    "zero-heads": HF_LLAMA | {"num_key_value_heads": 0}, "large": HF_LLAMA | {"num_attention_heads": 4096, "head_dim": 4096},
+    "nothing-rotates": NEOX | {"rotary_pct": 0}, "odd-head": NEOX | {"hidden_size": 60},
+}
+CONFIG = {name: json.dumps(o).encode() for name, o in CONFIG.items()} | {"empty": b"", "null": b"null", "twice": b'{"a":1,"a":1}', "not-utf8": b'{"\xff":1}'}
+
+BPE = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "▁": 3, "▁ab": 4, "<0xFF>": 5, "한": 6, "<unk>": 7, "Ġ": 8}, "merges": ["a b", ["▁", "ab"]],
+       "unk_token": "<unk>", "byte_fallback": True, "fuse_unk": True}
+
+
+def added(id, content, **flags):
+    return {"id": id, "content": content} | flags
+
+
+def tokenizer_json(text, model=BPE, **parts):
+    return json.dumps({"model": model} | parts, ensure_ascii=False).encode() + b"\0" + text
+
+
+def steps(kind, *parts):
+    return {"type": "Sequence", kind: list(parts)}
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True}
+SAMPLE = "ab  ab 한 a\u0308 12,3 <e>ab<s> x".encode() + b"\xff\xed"
+TOKENIZER_JSON = {
+    "plain": tokenizer_json(SAMPLE), "byte-level": tokenizer_json(SAMPLE, pre_tokenizer=BYTE_LEVEL, decoder=BYTE_LEVEL),
+    "added": tokenizer_json(SAMPLE, added_tokens=[added(9, "<e>", special=True, lstrip=True, rstrip=True), added(2, "ab", special=True, single_word=True),
+                                                  added(11, "a\u0308", normalized=True)], normalizer={"type": "NFC"}),
+    "normalizers": tokenizer_json(SAMPLE, normalizer=steps("normalizers", {"type": "NFKD"}, {"type": "Strip", "strip_left": True, "strip_right": True},
+        {"type": "Replace", "pattern": {"Regex": "\\s+|x*"}, "content": "▁"}, {"type": "Prepend", "prepend": "▁"})),
+    "splits": tokenizer_json(SAMPLE, pre_tokenizer=steps("pretokenizers", {"type": "Digits", "individual_digits": True},
+        *({"type": "Split", "pattern": {"Regex": "[\\w]|\\S,?"}, "behavior": b, "invert": b == "Removed"} for b in
+          ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")), {"type": "Split", "pattern": {"String": "b"}, "behavior": "Isolated"})),
+    "metaspace": tokenizer_json(SAMPLE, pre_tokenizer={"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"}, decoder={"type": "Metaspace", "replacement": "▁"}),
+    "bos": tokenizer_json(b"ab", post_processor=steps("processors", {"type": "ByteLevel"}, {"type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "a"}}], "special_tokens": {"a": {"ids": [0]}}})),
+    "explodes": tokenizer_json(b"x" * 40 + b"q", pre_tokenizer={"type": "Split", "pattern": {"Regex": "(x+x+)+y|(x*)*z"}, "behavior": "Isolated"}),
+    "far-id": tokenizer_json(b"", BPE | {"vocab": {"a": 4194303}, "merges": []}), "twice": tokenizer_json(b"", BPE | {"vocab": {"a": 1, "b": 1}}),
+    "unigram": tokenizer_json(b"", {"type": "Unigram"}), "cut": tokenizer_json(SAMPLE)[:60], "no-json": b"\xff", "empty": b"",
+    "nested": b'{"normalizer":' + b'{"type":"Sequence","normalizers":[' * 40,
+}
+
+
+def field(number, raw):
+    return varint(number << 3 | 2) + varint(len(raw)) + raw
+
+
+def varint(v):
+    return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
+
+
+def piece(text, score=0.0, kind=1):
+    return field(1, field(1, text.encode()) + b"\x15" + struct.pack("<f", score) + b"\x18" + varint(kind))
+
+
+PIECES = b"".join([piece("<unk>", kind=2), piece("<s>", kind=3), piece("</s>", kind=3), piece("[X]", kind=4), piece("<0xFF>", kind=6), piece("pad", kind=5)]
+                  + [piece(t, -float(i)) for i, t in enumerate(["▁ab", "ab", "▁", "a", "b", "▁▁", "한", "한국", "국"])])
+BPE_SPEC = field(2, b"\x18\x02")
+TOKENIZER_MODEL = {
+    "bpe": PIECES + BPE_SPEC, "kept-blanks": PIECES + BPE_SPEC + field(3, b"\x20\x00"), "no-prefix": PIECES + BPE_SPEC + field(3, b"\x18\x00\x28\x00"),
+    "unigram": PIECES, "charsmap": PIECES + BPE_SPEC + field(3, field(2, b"xx")), "cut": (PIECES + BPE_SPEC)[:-3], "empty": b"",
+    "nan": PIECES + piece("x", float("nan")) + BPE_SPEC, "latin": PIECES + field(1, field(1, b"\xe9")) + BPE_SPEC, "no-pieces": BPE_SPEC,
+    "long-length": b"\x0a" + b"\xff" * 9 + b"\x01", "group": PIECES + b"\x0b" + BPE_SPEC, "field-0": b"\x02\x00", "text": b"version https://",
+}
+
+for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER), ("safetensors", SAFETENSORS), ("config", CONFIG),
+                      ("tokenizer_json", TOKENIZER_JSON), ("tokenizer_model", TOKENIZER_MODEL)):
     (HERE / folder).mkdir(parents=True, exist_ok=True)
     for name, raw in files.items():
         (HERE / folder / name).write_bytes(raw)

@@ -6,92 +6,47 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <strings.h>
 
 #include <cmocka.h>
 
-static char root[] = "/tmp/jaeda-catalog-XXXXXX";
-static const char file[] = "SmolLM2-135M-Instruct.Q4_1.gguf";
-
-static const char *at(const char *name) {
-    static char path[4][300];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", root, name);
-    return p;
-}
-static void put(const char *name) {
-    FILE *f = fopen(at(name), "w");
-    assert_non_null(f);
-    fputs("four", f);
-    fclose(f);
-}
-/* a/ and home/.cache/jaeda/models are model folders; b/ is not. */
-static int set_up(void **state) {
-    (void)state;
-    if (!mkdtemp(root)) return -1;
-    static const char *const folders[] = {
-        "a", "b", "home", "home/.cache", "home/.cache/jaeda", "home/.cache/jaeda/models", "a/folder.gguf"
-    };
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-        if (mkdir(at(folders[i]), 0700)) return -1;
-    put("a/own.gguf");
-    put("a/notes.txt");
-    put("a/Upper.GGUF");
-    put("a/both.gguf");
-    put("home/.cache/jaeda/models/both.gguf");
-    put("b/elsewhere.gguf");
-    setenv("HOME", at("home"), 1);
-    setenv("JAEDA_MODELS", at("a"), 1);
-    unsetenv("XDG_CACHE_HOME");
-    return 0;
-}
-static int tear_down(void **state) {
-    (void)state;
-    static const char *const all[] = { "a/own.gguf",
-                                       "a/notes.txt",
-                                       "a/Upper.GGUF",
-                                       "a/both.gguf",
-                                       "a/folder.gguf",
-                                       "b/elsewhere.gguf",
-                                       "home/.cache/jaeda/models/both.gguf",
-                                       "home/.cache/jaeda/models",
-                                       "home/.cache/jaeda",
-                                       "home/.cache",
-                                       "home",
-                                       "b",
-                                       "a" };
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) remove(at(all[i]));
-    return rmdir(root);
-}
-
 static void names_aliases_and_starts(void **state) {
     (void)state;
-    static const char *const names[] = { "smollm2-135m",
-                                         "SMOLLM2",
-                                         "smollm2-135m-instruct",
-                                         "HuggingFaceTB/SmolLM2-135M-Instruct",
-                                         "smol",
-                                         "huggingfacetb/smol",
-                                         "SmolLM2-135M-Instruct.Q4_1" };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    static const struct {
+        const char *typed, *name;
+    } row[] = {
+        { "smollm2-135m", "smollm2-135m" },
+        { "SMOLLM2", "smollm2-135m" },
+        { "smollm2-135m-instruct", "smollm2-135m" },
+        { "HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m" },
+        { "smol", "smollm2-135m" },
+        { "huggingfacetb/smol", "smollm2-135m" },
+        { "SmolLM2-135M-Instruct.Q4_1", "smollm2-135m" },
+        { "EleutherAI/polyglot-ko-5.8b", "polyglot-ko-5.8b" },
+        { "POLYGLOT-KO-12.8B", "polyglot-ko-12.8b" },
+        { "beomi/KoAlpaca-Polyglot-12.8B", "koalpaca-polyglot-12.8b" },
+        { "koalpaca-12.8b", "koalpaca-polyglot-12.8b" },
+        { "kullm-12.8b", "kullm-polyglot-12.8b-v2" },
+        { "nlpai-lab/kullm-polyglot-5.8b-v2", "kullm-polyglot-5.8b-v2" },
+        { "Llama-2-7b-chat-hf", "llama-2-7b-chat" },
+        { "llama-2-13b", "llama-2-13b-chat" },
+        { "vicuna-7b-v1.5", "vicuna-7b-v1.5" },
+        { "vicuna-13b-v0", "vicuna-13b-v0" },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         struct err e = { 0 };
-        const struct catalog_entry *entry = catalog_find(names[i], &e);
-        if (!entry) fail_msg("%s: %s", names[i], e.text);
-        assert_string_equal(entry->name, "smollm2-135m");
-        assert_string_equal(entry->file, file);
+        const struct catalog_entry *entry = catalog_find(row[i].typed, &e);
+        if (!entry) fail_msg("%s: %s", row[i].typed, e.text);
+        assert_string_equal(entry->name, row[i].name);
     }
-    assert_int_equal(catalog_count(), 1);
-    assert_null(catalog_at(1));
+    assert_null(catalog_at(catalog_count()));
     assert_null(catalog_at(-1));
 }
 static const struct catalog_entry table[] = {
     { .name = "polyglot-1.3b", .aliases = "EleutherAI/polyglot-ko-1.3b", .file = "p1.gguf" },
-    { .name = "polyglot-5.8b", .aliases = "EleutherAI/polyglot-ko-5.8b", .file = "p5.gguf" },
-    { .name = "kullm", .aliases = NULL, .file = "kullm.gguf" },
+    { .name = "polyglot-5.8b", .aliases = "", .repo = "EleutherAI/polyglot-ko-5.8b" },
+    { .name = "kullm", .aliases = "", .file = "kullm.gguf" },
     { .name = "kullm-v2", .aliases = "", .file = "kullm2.gguf" },
 };
 static void near_misses_are_offered(void **state) {
@@ -106,6 +61,7 @@ static void near_misses_are_offered(void **state) {
         { "polyglot-5.9b", NULL, "did you mean polyglot-5.8b?" },
         { "kulm", NULL, "did you mean kullm?" },
         { "gpt-neo-x-twenty", NULL, "no model 'gpt-neo-x-twenty'; give the path" },
+        { "a\x1b[2Jb\n", NULL, "no model 'a?[2Jb?'" },
         { "", NULL, "give a model's name" },
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
@@ -119,114 +75,122 @@ static void near_misses_are_offered(void **state) {
         }
     }
 }
-static void folders_in_order(void **state) {
-    (void)state;
-    char folder[CATALOG_FOLDERS][CATALOG_PATH];
-    assert_int_equal(catalog_folders(folder), 2);
-    assert_string_equal(folder[0], at("a"));
-    assert_string_equal(folder[1], at("home/.cache/jaeda/models"));
-    setenv("XDG_CACHE_HOME", at("b"), 1);
-    setenv("JAEDA_MODELS", "::~/x::/y:", 1);
-    assert_int_equal(catalog_folders(folder), 3);
-    assert_string_equal(folder[0], at("home/x"));
-    assert_string_equal(folder[1], "/y");
-    assert_string_equal(folder[2], at("b/jaeda/models"));
-    setenv("XDG_CACHE_HOME", "relative", 1);
-    setenv("JAEDA_MODELS", "a:b:c:d:e:f:g:h:i:j:k", 1);
-    assert_int_equal(catalog_folders(folder), CATALOG_FOLDERS);
-    assert_string_equal(folder[CATALOG_FOLDERS - 1], at("home/.cache/jaeda/models"));
-    unsetenv("XDG_CACHE_HOME");
-    setenv("JAEDA_MODELS", at("a"), 1);
+/* Weights of the whole model as the papers count them: the published totals are the check on the shapes. */
+static uint64_t params(const struct model_config *c) {
+    const uint64_t h = (uint64_t)c->hidden, l = (uint64_t)c->layers, f = (uint64_t)c->ffn, v = (uint64_t)c->vocab;
+    if (!strcmp(c->arch, "gptneox")) return l * (4 * h * h + 2 * h * f + 8 * h + f + h) + 2 * h + 2 * v * h;
+    const uint64_t kv = (uint64_t)c->kv_heads * (uint64_t)c->head_dim;
+    return l * (2 * h * h + 2 * h * kv + 3 * h * f + 2 * h) + h + (c->tied ? 1 : 2) * v * h;
 }
-static void files_are_listed_once_by_name(void **state) {
+static void shapes_give_the_published_totals(void **state) {
     (void)state;
-    static const char *const want[] = { "both", "own", "Upper" };
-    struct catalog_file *list;
-    struct err e = { 0 };
-    assert_int_equal(catalog_files(&list, &e), 3);
-    for (int i = 0; i < 3; i++) {
-        assert_string_equal(list[i].name, want[i]);
-        assert_null(list[i].entry);
-        assert_int_equal(list[i].bytes, 4);
-        assert_non_null(strstr(list[i].path, "/a/")); /* the first folder wins */
+    static const struct {
+        const char *name;
+        uint64_t params;
+        int head_dim, rope_dims, vocab;
+    } row[] = {
+        { "polyglot-ko-1.3b", 1331810304, 128, 64, 30080 },
+        { "polyglot-ko-3.8b", 3809974272, 128, 64, 30080 },
+        { "polyglot-ko-5.8b", 5885059072, 256, 64, 30080 },
+        { "polyglot-ko-12.8b", 12893603840, 128, 64, 30080 },
+        { "koalpaca-polyglot-5.8b", 5885059072, 256, 64, 30080 },
+        { "koalpaca-polyglot-12.8b", 12892815360, 128, 64, 30003 },
+        { "kullm-polyglot-5.8b-v2", 5885059072, 256, 64, 30080 },
+        { "kullm-polyglot-12.8b-v2", 12893603840, 128, 64, 30080 },
+        { "llama-2-7b-chat", 6738415616, 128, 128, 32000 },
+        { "llama-2-13b-chat", 13015864320, 128, 128, 32000 },
+        { "vicuna-7b-v1.5", 6738415616, 128, 128, 32000 },
+        { "smollm2-135m", 134515008, 64, 64, 49152 },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct err e = { 0 };
+        const struct catalog_entry *entry = catalog_find(row[i].name, &e);
+        if (!entry) fail_msg("%s", e.text);
+        const struct model_config *c = &entry->config;
+        if (params(c) != row[i].params) fail_msg("%s: %llu parameters", row[i].name, (unsigned long long)params(c));
+        assert_int_equal(c->head_dim, row[i].head_dim);
+        assert_int_equal(c->rope_dims, row[i].rope_dims);
+        assert_int_equal(c->vocab, row[i].vocab);
     }
-    mem_free(list);
-    put("a/SmolLM2-135M-Instruct.Q4_1.gguf");
-    assert_int_equal(catalog_files(&list, &e), 4);
-    assert_string_equal(list[2].name, "smollm2-135m");
-    assert_ptr_equal(list[2].entry, catalog_at(0));
-    mem_free(list);
-    unlink(at("a/SmolLM2-135M-Instruct.Q4_1.gguf"));
-    int n = -1;
-    for (long k = 1; n < 0; k++) {
-        mem_fail_at(k);
-        n = catalog_files(&list, &e);
-        mem_fail_at(0);
-        assert_true(k < 20 && (n == STATUS_NOMEM || n == 3));
-        mem_free(list);
+}
+static void every_entry_is_whole(void **state) {
+    (void)state;
+    static const char *const templates[] = { "raw", "koalpaca", "kullm", "llama-2", "vicuna", "vicuna-v0", "chatml" };
+    assert_true(catalog_count() >= 15);
+    for (int i = 0; i < catalog_count(); i++) {
+        const struct catalog_entry *c = catalog_at(i);
+        bool known = false;
+        for (size_t k = 0; k < sizeof templates / sizeof *templates; k++)
+            known |= !strcmp(c->template_name, templates[k]);
+        assert_true(known && c->aliases && c->about && c->get && strlen(c->get) < 200 && strlen(c->name) < 64);
+        assert_true(!c->gated || strlen(c->gated) < 200);
+        assert_true(c->config.layers > 0 && c->config.license[0]);
+        assert_string_equal(c->config.name, c->name);
+        struct err e = { 0 };
+        assert_ptr_equal(catalog_find(c->name, &e), c);
+        if (c->repo) assert_ptr_equal(catalog_find(c->repo, &e), c);
+        const bool polyglot = strstr(c->name, "polyglot") != NULL;
+        assert_int_equal(c->stop_ids, polyglot ? 1 : 0);
+        if (polyglot) assert_int_equal(c->stop_id[0], 2);
+        const bool alpaca = !strcmp(c->template_name, "koalpaca") || !strcmp(c->template_name, "kullm");
+        if (alpaca) assert_string_equal(c->stop[0], "###");
+        assert_true(!alpaca || !c->stop[1]);
     }
-    setenv("JAEDA_MODELS", "/nowhere", 1);
-    setenv("HOME", "/nowhere", 1);
-    assert_int_equal(catalog_files(&list, &e), 0);
+    struct err e = { 0 };
+    assert_string_equal(catalog_find("polyglot-ko-5.8b", &e)->get,
+                        "hf download EleutherAI/polyglot-ko-5.8b --include \"*.json\" \"*.safetensors\" "
+                        "\"tokenizer.model\"");
+    assert_non_null(strstr(catalog_find("llama-2-7b-chat", &e)->gated, "meta-llama/Llama-2-7b-chat-hf"));
+}
+static const char good[] =
+    "{ \"models\": [ { \"name\": \"a\", \"template\": \"raw\", \"about\": \"A\", \"repo\": \"o/a\", \"stop\": [\"#\"],"
+    " \"stop_ids\": [2], \"config\": { \"model_type\": \"llama\", \"num_hidden_layers\": 1, \"hidden_size\": 8,"
+    " \"num_attention_heads\": 2, \"intermediate_size\": 16, \"vocab_size\": 9 } } ] }";
+static void other_catalogues_can_be_read(void **state) {
+    (void)state;
+    struct catalog_entry *list;
+    struct err e = { 0 };
+    assert_int_equal(catalog_parse(&list, good, sizeof good - 1, &e), 1);
+    assert_string_equal(list[0].stop[0], "#");
+    assert_int_equal(list[0].config.head_dim, 4);
+    assert_string_equal(list[0].aliases, "");
+    assert_null(list[0].gated);
     mem_free(list);
-    setenv("HOME", at("home"), 1);
-    setenv("JAEDA_MODELS", at("a"), 1);
-}
-static void resolve_to(const char *name, const char *want, bool catalogued) {
-    char path[CATALOG_PATH];
-    const struct catalog_entry *entry;
-    struct err e = { 0 };
-    if (catalog_resolve(name, path, &entry, &e)) fail_msg("%s: %s", name, e.text);
-    assert_string_equal(path, want);
-    assert_int_equal(entry != NULL, catalogued);
-}
-static void resolve_fails(const char *name, int code, const char *says) {
-    char path[CATALOG_PATH];
-    const struct catalog_entry *entry;
-    struct err e = { 0 };
-    const int rc = catalog_resolve(name, path, &entry, &e);
-    if (rc != code || !strstr(e.text, says)) fail_msg("%s: rc %d, '%s'", name, rc, e.text);
-    assert_null(entry);
-}
-static void names_and_paths_resolve(void **state) {
-    (void)state;
-    resolve_to("own", at("a/own.gguf"), false);
-    resolve_to("OWN", at("a/own.gguf"), false);
-    resolve_to("own.gguf", at("a/own.gguf"), false);
-    resolve_to("upper", at("a/Upper.GGUF"), false);
-    resolve_to(at("b/elsewhere.gguf"), at("b/elsewhere.gguf"), false);
-    resolve_to("~/.cache/jaeda/models/both.gguf", at("home/.cache/jaeda/models/both.gguf"), false);
-    resolve_fails("smollm2", STATUS_NOTFOUND,
-                  "smollm2-135m is not on this disk (looked for SmolLM2-135M-Instruct.Q4_1.gguf in");
-    resolve_fails("smollm2", STATUS_NOTFOUND, "get it with: ./notebooks/run --get-model");
-    put("a/SmolLM2-135M-Instruct.Q4_1.gguf");
-    resolve_to("smollm2", at("a/SmolLM2-135M-Instruct.Q4_1.gguf"), true);
-    resolve_to("smol", at("a/SmolLM2-135M-Instruct.Q4_1.gguf"), true);
-    resolve_to("SmolLM2-135M-Instruct.Q4_1.gguf", at("a/SmolLM2-135M-Instruct.Q4_1.gguf"), true);
-    resolve_to(at("a/SmolLM2-135M-Instruct.Q4_1.gguf"), at("a/SmolLM2-135M-Instruct.Q4_1.gguf"), true);
-    unlink(at("a/SmolLM2-135M-Instruct.Q4_1.gguf"));
-}
-static void what_does_not_resolve_says_why(void **state) {
-    (void)state;
-    char longest[5000];
-    memset(longest, 'x', sizeof longest - 1);
-    longest[sizeof longest - 1] = 0;
-    resolve_fails("", STATUS_INVALID, "give a model's name");
-    resolve_fails(longest, STATUS_INVALID, "too long");
-    resolve_fails(at("a/absent.gguf"), STATUS_NOTFOUND, "No such file");
-    resolve_fails("./absent", STATUS_NOTFOUND, "No such file");
-    resolve_fails(at("a"), STATUS_INVALID, "no regular file");
-    resolve_fails("ownn", STATUS_NOTFOUND, "did you mean own?");
-    resolve_fails("smolllm2", STATUS_NOTFOUND, "did you mean smollm2?");
-    resolve_fails("absent.gguf", STATUS_NOTFOUND, "no model 'absent'");
-    resolve_fails("100%s", STATUS_NOTFOUND, "no model '100%s'");
+    static const struct {
+        const char *from, *to, *says;
+    } row[] = {
+        { "\"name\": \"a\", ", "", "name is missing" },
+        { "\"template\": \"raw\", ", "", "'a': template or about is missing" },
+        { "\"repo\": \"o/a\", ", "", "'a': get or repo is missing" },
+        { "[\"#\"]", "\"#\"", "'a': stop is no list" },
+        { "[\"#\"]", "[\"\"]", "'a': stop holds something" },
+        { "[2]", "[9]", "'a': stop_ids holds something that is no token id" },
+        { "[2]", "[1,1,1,1,1]", "'a': stop_ids is no list of at most 4" },
+        { "\"hidden_size\": 8", "\"hidden_size\": 9", "a: hidden_size is no multiple" },
+        { "\"models\"", "\"model\"", "'models' is no list" },
+        { "\"about\": \"A\"", "\"about\": 1", "'a': about is no text" },
+        { "} ] }", "} ]", "is no valid JSON" },
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        char text[1000];
+        const char *at = strstr(good, row[i].from);
+        assert_non_null(at);
+        snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, row[i].to, at + strlen(row[i].from));
+        struct err why = { 0 };
+        const int rc = catalog_parse(&list, text, strlen(text), &why);
+        if (rc != STATUS_FORMAT || !strstr(why.text, row[i].says)) fail_msg("row %zu: rc %d, '%s'", i, rc, why.text);
+        assert_null(list);
+    }
+    mem_fail_at(1);
+    assert_int_equal(catalog_parse(&list, good, sizeof good - 1, &e), STATUS_NOMEM);
+    mem_fail_at(0);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_aliases_and_starts), cmocka_unit_test(near_misses_are_offered),
-        cmocka_unit_test(folders_in_order),         cmocka_unit_test(files_are_listed_once_by_name),
-        cmocka_unit_test(names_and_paths_resolve),  cmocka_unit_test(what_does_not_resolve_says_why),
+        cmocka_unit_test(names_aliases_and_starts),         cmocka_unit_test(near_misses_are_offered),
+        cmocka_unit_test(shapes_give_the_published_totals), cmocka_unit_test(every_entry_is_whole),
+        cmocka_unit_test(other_catalogues_can_be_read),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
