@@ -12,11 +12,13 @@ extern "C" {
 
 enum { OPERANDS = 8, HEAD_DIM_MAX = 256 };
 /* An activation: row-major fp32. buf names it in its program; p is a device address, set by program_link(). Only a KV
- * mat lies otherwise: ld is the columns of one head there, and how heads and rows are stored is the backend's affair. */
+ * mat lies otherwise: ld is the columns of one head there, its numbers may be fp16, and how heads and rows are stored is
+ * the backend's affair. */
 struct mat {
     float *p;
     int buf, rows, cols, ld;
     enum dim dim;
+    enum dtype dt;
 };
 
 /* What a checkpoint says about a matrix (cols == 1: a vector). Row r lies at row first + r / run * step + r % run of
@@ -24,10 +26,14 @@ struct mat {
  * pairwise rotation (row 2i + j of a head in the file is row i + j * pairs / 2 here), else 0. The packed form belongs
  * to the backend that made it; nobody else can look inside. */
 struct weight {
-    char name[64];
+    char name[96];
     int rows, cols, first, run, step, pairs;
-    enum dtype dt, want;    /* in the file; when packed: DTYPE_NONE keeps dt, else DTYPE_F32 or DTYPE_F16 */
-    uint64_t offset, bytes; /* of its whole tensor in the file */
+    /* in the file; when packed: DTYPE_NONE keeps dt (or the backend's exact equivalent), else F32, F16, BF16, or
+     * quantised now in groups of 32 columns: Q8_0 ("int8"), Q4_0 ("int4"). What is quantised already is never quantised
+     * again: it keeps its form. Vectors become f32 whatever want says. */
+    enum dtype dt, want;
+    int file;               /* of the checkpoint */
+    uint64_t offset, bytes; /* of its whole tensor in that file */
     struct packed *packed;
 };
 
@@ -50,7 +56,7 @@ enum op {
         OP_COUNT /* from here on: codes private to one backend */
 };
 enum norm { NORM_LAYER, NORM_RMS };
-enum act { ACT_NONE, ACT_GELU, ACT_SILU };
+enum act { ACT_NONE, ACT_GELU, ACT_SILU, ACT_GELU_TANH }; /* GELU: by erf */
 enum { READ = 1, WRITE = 2 };
 struct norm_of {
     struct weight *g, *b; /* gain, bias or NULL */
@@ -92,7 +98,7 @@ struct op_call {
 /* What the machine gives all threads together, measured: reading memory in a row; two operations a multiply-add, of
  * fp32 and of the bytes that quantised weights are multiplied as. */
 struct peaks {
-    double stream_gbs, fp32_gflops, int8_gops;
+    double stream_gbs, fp32_gflops, int8_gops, bf16_gflops; /* bf16 0: this processor has no such products */
 };
 struct program;
 struct backend; /* one per device */
@@ -118,6 +124,9 @@ struct backend_api {
     int (*place)(struct backend *be, struct program *const *p, int n, struct slab **out, struct err *e);
     /* Converts and packs one placed weight from the bytes of its whole tensor (w->bytes of them, any alignment). */
     int (*fill)(struct backend *be, const struct weight *w, const void *source, struct err *e);
+    /* Fills one placed weight with random numbers around mean (quantised matrices: around 0) with a standard deviation
+     * of about dev, directly in packed form and reproducibly from seed: for measuring a shape without its files. */
+    int (*dummy)(struct backend *be, const struct weight *w, float mean, float dev, uint64_t seed, struct err *e);
     void (*drop)(struct backend *be, struct slab *s); /* frees; before the weights themselves go. NULL is fine */
     void (*replay)(struct backend *be, const struct program *p, struct step *s, int from, int to);
     double (*time_us)(struct backend *be);

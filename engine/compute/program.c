@@ -27,7 +27,9 @@ static void *more(struct program *p, void *v, int *cap, int n, size_t size) {
 }
 void program_init(struct program *p, const struct backend_api *api, struct backend *be, int rows, int picks,
                   int kv_rows) {
-    *p = (struct program){ .api = api, .be = be, .rows = rows, .picks = picks, .kv_rows = kv_rows, .layer = -1 };
+    *p = (struct program){
+        .api = api, .be = be, .rows = rows, .picks = picks, .kv_rows = kv_rows, .layer = -1, .kv = DTYPE_F32
+    };
     if (rows < 1 || rows > ROWS_MAX || picks < 1 || picks > rows || kv_rows < 1)
         err_set(&p->err, STATUS_INVALID,
                 "a program of %d rows, %d picks and %d KV rows: rows must be 1..%d, picks 1..rows", rows, picks,
@@ -39,23 +41,24 @@ void program_fini(struct program *p) {
     mem_free(p->area);
     *p = (struct program){ 0 };
 }
-static struct mat new_mat(struct program *p, enum region where, enum dim dim, int rows, int cols) {
-    struct mat m = { NULL, 0, rows, cols, cols, dim };
+static struct mat new_mat(struct program *p, enum region where, struct mat m) {
     struct area *a = more(p, p->area, &p->area_cap, p->areas, sizeof *a);
     if (!a) return m;
     p->area = a;
     m.buf = p->areas++;
-    const size_t bytes = (size_t)rows * (size_t)cols * sizeof(float);
+    const size_t bytes = (size_t)m.rows * dtype_bytes(m.dt, (size_t)m.cols);
     a[m.buf] = (struct area){ .where = where, .bytes = (bytes + 63) & ~(size_t)63, .keep = where == REGION_KV };
     return m;
 }
 struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols) {
-    return new_mat(p, REGION_ARENA, dim, rows, cols);
+    return new_mat(p, REGION_ARENA, (struct mat){ NULL, 0, rows, cols, cols, dim, DTYPE_F32 });
 }
-struct mat program_kv(struct program *p, int cols, int head_dim) { /* whole tiles of 16 rows: keys are stored across */
-    struct mat m = new_mat(p, REGION_KV, DIM_KV, (p->kv_rows + 15) / 16 * 16, cols);
-    m.ld = head_dim;
-    return m;
+static struct mat kv_mat(struct program *p, int cols, int ld,
+                         enum dtype dt) { /* whole tiles of 16 rows: keys lie across */
+    return new_mat(p, REGION_KV, (struct mat){ NULL, 0, (p->kv_rows + 15) / 16 * 16, cols, ld, DIM_KV, dt });
+}
+struct mat program_kv(struct program *p, int cols, int head_dim) {
+    return kv_mat(p, cols, head_dim, p->kv);
 }
 void program_keep(struct program *p, struct mat m) {
     if (m.buf < p->areas) p->area[m.buf].keep = true;
@@ -150,10 +153,10 @@ struct tally { /* rows[DIM_KV]: cache rows read; ctx: sum over query rows */
 static struct tally tally(const struct step *s) {
     struct tally t = { .rows = { [DIM_ROWS] = s->n[DIM_ROWS], [DIM_PICKS] = s->n[DIM_PICKS] } };
     for (int i = 0; i < s->n[DIM_ROWS]; i++) {
-        t.ctx += s->row[i].pos + 1;
-        bool longest = true; /* a sequence's cache is read once, by its last row */
-        for (int j = i + 1; j < s->n[DIM_ROWS]; j++) longest &= s->row[j].kv != s->row[i].kv;
-        if (longest) t.rows[DIM_KV] += s->row[i].pos + 1;
+        t.ctx += (double)s->row[i].at + 1; /* not vetted yet */
+        bool last = true;                  /* a sequence's cache is read once, by its last row */
+        for (int j = i + 1; j < s->n[DIM_ROWS]; j++) last &= s->row[j].kv != s->row[i].kv;
+        if (last) t.rows[DIM_KV] += (double)s->row[i].at + 1;
     }
     return t;
 }
@@ -166,7 +169,7 @@ static void cost_of(const struct op_call *c, const struct tally *t, double *byte
         const struct mat *m = &c->m[k];
         const enum dim d = m->dim == DIM_KV && c->access[k] == WRITE ? DIM_ROWS : m->dim;
         const double live = d == DIM_FIXED ? m->rows : t->rows[d];
-        *bytes += live * m->cols * (double)sizeof(float) * (c->access[k] == (READ | WRITE) ? 2 : 1);
+        *bytes += live * (double)dtype_bytes(m->dt, (size_t)m->cols) * (c->access[k] == (READ | WRITE) ? 2 : 1);
     }
 }
 void program_cost(const struct op_call *c, const struct step *s, double *bytes, double *flops) {
@@ -196,10 +199,14 @@ int program_replay(struct program *p, struct step *s, struct watch *w, struct er
     if (rows < 0 || rows > p->rows || picks < 0 || picks > p->picks)
         return err_set(e, STATUS_INVALID, "a step of %d rows and %d picks: the program was recorded for %d and %d",
                        rows, picks, p->rows, p->picks);
-    for (int i = 0; i < picks; i++)
+    for (int i = 0; i < picks; i++) {
+        if (s->sampling[i].candidates > (i < BEAMS_MAX ? CANDIDATES_MAX : 0))
+            return err_set(e, STATUS_INVALID, "pick %d asks for %d candidates: %d at most, for the first %d picks", i,
+                           s->sampling[i].candidates, CANDIDATES_MAX, BEAMS_MAX);
         if (s->pick[i] < 0 || s->pick[i] >= rows || (i && s->pick[i] <= s->pick[i - 1]))
             return err_set(e, STATUS_INVALID, "pick %d is row %d: picks must ascend within the step's %d rows", i,
                            s->pick[i], rows);
+    }
     if (w)
         watched(p, s, w);
     else
@@ -212,7 +219,7 @@ int program_replay(struct program *p, struct step *s, struct watch *w, struct er
 }
 void step_rows(struct step *s, const int *id, int n, int pos, int kv, bool pick) {
     for (int i = 0; i < n && s->n[DIM_ROWS] < ROWS_MAX; i++)
-        s->row[s->n[DIM_ROWS]++] = (struct step_row){ .id = id[i], .pos = pos + i, .kv = kv };
+        s->row[s->n[DIM_ROWS]++] = (struct step_row){ .id = id[i], .pos = pos + i, .kv = kv, .at = pos + i };
     if (pick && n > 0 && s->n[DIM_PICKS] < ROWS_MAX) s->pick[s->n[DIM_PICKS]++] = s->n[DIM_ROWS] - 1;
 }
 void step_cancel(struct step *s) {
@@ -236,7 +243,7 @@ static bool same(const struct mat *a, const struct mat *b) {
 
 void op_embed(struct program *p, struct mat y, struct weight *table) {
     struct op_call c = call(OP_EMBED, "embed", y, WRITE);
-    if (!p->history.cols) p->history = program_kv(p, 1, 1);
+    if (!p->history.cols) p->history = kv_mat(p, 1, 1, DTYPE_F32); /* int32, in fact */
     operand(&c, p->history, WRITE);
     c.w[0] = table;
     record(p, c, y.cols == table->cols && y.dim == DIM_ROWS);

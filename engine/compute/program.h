@@ -14,6 +14,7 @@ struct program {
     const struct backend_api *api;
     struct backend *be;
     int rows, picks, kv_rows, layer; /* bucket; capacity of the KV pool; layer being recorded, -1: none */
+    enum dtype kv; /* of cached keys and values: F32 (as program_init sets it) or F16; before recording */
     struct op_call *call;
     int n, call_cap;
     struct area *area;

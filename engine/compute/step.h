@@ -8,20 +8,34 @@
 extern "C" {
 #endif
 
-enum { ROWS_MAX = 256, RING = 256, BANNED_MAX = 8 };
+enum { ROWS_MAX = 256, RING = 256, BANNED_MAX = 8, BEAMS_MAX = 16, CANDIDATES_MAX = 2 * BEAMS_MAX, MASK_WORDS = 256 };
 /* A row count is symbolic: mat.rows is the bucket, the step block says how many rows are live. */
 enum dim { DIM_FIXED, DIM_ROWS, DIM_PICKS, DIM_KV, DIM_COUNT };
 
-/* temperature 0: greedy. top_k 0, top_p 0 or 1, repetition_penalty 0 or 1: off. rng is seeded by the host and carried
- * on by each draw. ban[0..banned) are never chosen. */
+/* temperature 0: greedy. top_k 0, top_p 0 or 1, min_p 0, typical_p 0 or 1, repetition_penalty 0 or 1: off; they apply in
+ * transformers' order: penalty, bans, temperature, top-k, top-p, min-p, typical-p. rng is seeded by the host and carried
+ * on by each draw. ban[0..banned) are never chosen, nor are ids from limit on (0: no limit): rows of the embedding that
+ * no token stands for. candidates > 0: nothing is chosen and the step is not moved on; the so many likeliest tokens (by
+ * log-softmax, then penalty and bans as transformers' beam search applies them) go to step.candidate, best first. */
 struct sampling {
-    float temperature, top_p, repetition_penalty;
-    int top_k;
+    float temperature, top_p, min_p, typical_p, repetition_penalty;
+    int top_k, limit, candidates;
     uint64_t rng;
     int banned, ban[BANNED_MAX];
 };
+/* Token, position (for RoPE), first row of its sequence in the KV pool, and the row behind that which it writes. It sees
+ * the sequence's rows 0..at; of those from mask[mask - 1].from on only the ones whose bit is set (mask 0: all). A plain
+ * sequence has at == pos; beams share the rows of their prompt and interleave the rows behind it. */
 struct step_row {
-    int id, pos, kv; /* token, position, first row of its sequence in the KV pool; its KV length is pos + 1 */
+    int id, pos, kv, at, mask;
+};
+struct kv_mask {
+    int from;                  /* row of the sequence that bit 0 stands for */
+    uint32_t bits[MASK_WORDS]; /* bit i % 32 of word i / 32: row from + i is seen */
+};
+struct candidate { /* id -1: there was nothing (left) to choose */
+    int id;
+    float logp;
 };
 struct step {
     int n[DIM_COUNT];                   /* live rows: [DIM_ROWS], [DIM_PICKS] */
@@ -30,6 +44,8 @@ struct step {
     struct sampling sampling[ROWS_MAX]; /* of each pick; stays with its sequence from step to step */
     int stop;                           /* 0: go on; else enum stop | call << 8: later ops do nothing */
     int made, ring[RING];               /* tokens chosen on the device: the i-th of all lies at ring[i % RING] */
+    struct kv_mask mask[BEAMS_MAX];
+    struct candidate candidate[BEAMS_MAX][CANDIDATES_MAX]; /* of the i-th pick */
 };
 #define STOP_MAP(X)                                                                                                    \
     X(NONE, "")                                                                                                        \
@@ -43,6 +59,12 @@ enum stop {
 #undef X
 };
 
+/* Does row r see row t <= r->at of its sequence? For a row that EMBED has let pass. */
+static inline bool step_sees(const struct step *s, const struct step_row *r, int t) {
+    if (!r->mask || t < s->mask[r->mask - 1].from) return true;
+    const int bit = t - s->mask[r->mask - 1].from;
+    return s->mask[r->mask - 1].bits[bit / 32] >> bit % 32 & 1;
+}
 /* Appends tokens id[0..n) of one sequence from position pos on to a zeroed or growing step; kv: its first row in the
  * pool. pick: the last of them is picked (its sampling is left as it is). The caller keeps within ROWS_MAX. */
 void step_rows(struct step *s, const int *id, int n, int pos, int kv, bool pick);

@@ -31,7 +31,9 @@ static bool runs(const struct kernels *k) {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (c & bit_F16C);
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    if (k == &cpu_kernels_avx512_vnni) return avx512 && __builtin_cpu_supports("avx512vnni");
+    const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    if (k == &cpu_kernels_avx512_bf16) return vnni && __builtin_cpu_supports("avx512bf16");
+    if (k == &cpu_kernels_avx512_vnni) return vnni;
     if (k == &cpu_kernels_avx512) return avx512;
     if (k == &cpu_kernels_avx2) return avx2;
 #endif
@@ -39,9 +41,7 @@ static bool runs(const struct kernels *k) {
 }
 static const struct kernels *const known[] = {
 #if defined(__x86_64__)
-    &cpu_kernels_avx512_vnni,
-    &cpu_kernels_avx512,
-    &cpu_kernels_avx2,
+    &cpu_kernels_avx512_bf16, &cpu_kernels_avx512_vnni, &cpu_kernels_avx512, &cpu_kernels_avx2,
 #endif
     &cpu_kernels_scalar,
 };
@@ -81,7 +81,7 @@ static void replay(struct backend *be, const struct program *p, struct step *s, 
     memcpy(job.n, s->n, sizeof job.n);
     job.n[DIM_KV] = 0;
     for (int i = 0; i < s->n[DIM_ROWS]; i++) /* EMBED has not vetted it yet */
-        if (s->row[i].pos >= job.n[DIM_KV] && s->row[i].pos < p->kv_rows) job.n[DIM_KV] = s->row[i].pos + 1;
+        if (s->row[i].at >= job.n[DIM_KV] && s->row[i].at < p->kv_rows) job.n[DIM_KV] = s->row[i].at + 1;
     if (from < to) pool_run(be->pool, walk, &job);
 }
 
@@ -171,6 +171,7 @@ static int probe(struct backend *be, struct peaks *out, struct err *e) {
     out->stream_gbs = (double)bytes / best_of(pr, probe_read) * 1e-9;
     out->fp32_gflops = giga_ops(pr, be->k->multiply);
     out->int8_gops = giga_ops(pr, be->k->multiply_bytes);
+    out->bf16_gflops = be->k->multiply_pairs ? giga_ops(pr, be->k->multiply_pairs) : 0;
     volatile float used = 0; /* so that nothing of the above may be left out */
     for (int k = 0; k < POOL_THREADS_MAX; k++) used = used + pr->used[k];
     cpu_unmap(pr->p, bytes);
@@ -213,6 +214,7 @@ const struct backend_api backend_cpu = {
     .scratch = cpu_scratch,
     .place = cpu_place,
     .fill = cpu_fill,
+    .dummy = cpu_dummy,
     .drop = cpu_drop,
     .replay = replay,
     .time_us = time_us,

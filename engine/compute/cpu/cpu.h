@@ -3,26 +3,9 @@
 #ifndef JAEDA_COMPUTE_CPU_CPU_H
 #define JAEDA_COMPUTE_CPU_CPU_H
 #include "compute/backend.h"
+#include "compute/cpu/form.h"
 #include "compute/cpu/pool.h"
 #include "compute/program.h"
-
-/* A matrix lies in panels of 16 rows; stride: bytes from panel to panel, so that weights packed side by side ([gate|up])
- * can still be read alone. Per panel, by form:
- *   f32, f16, bf16   for each column: 16 numbers
- *   q8_0             for each block of 32 columns: 16 f16 scales, then 8 cells of 16 rows x 4 columns
- *   q4_0             16 f16 scales, then 4 cells: low nibbles columns 8j..8j+3, high nibbles 8j+4..8j+7
- *   q4_1             16 f16 scales, 16 f16 minima, then the same 4 cells
- * A vector is plain f32, padded with zeros to a multiple of 16. */
-struct packed {
-    char *p;
-    size_t stride;
-    enum dtype form;
-};
-enum { PANEL = 16, QBLOCK = 32 };
-/* What a step's rows become before a matrix product: blocks of R rows (R = 1, 4 or the instruction set's ROW_BLOCK),
- * columns outside, rows inside; as f32, or for quantised weights per 32 columns as 8 x R groups of 4 int8, then R
- * scales, R times scale * sum, R times -128 * sum (int32). */
-enum { ROW_BLOCK_MAX = 12, QUANT_WORDS = 8 + 3 };
 
 /* PROJ = up to two norms of x, then rows of several matrices, then what follows each row:
  *   sum of terms (or act(t0) * t1), bias, act, rope, to an activation, onto a residual or into the KV pool. */
@@ -40,7 +23,7 @@ struct seg {
 };
 struct feed { /* one form of one input */
     int x, norm;
-    bool quant;
+    enum feed_kind kind;
 };
 struct proj {
     struct norm_of norm[NORMS];
@@ -62,26 +45,41 @@ struct worker {
     char *own, *shared; /* scratch: p->each and p->shared bytes */
 };
 typedef void cpu_op(struct worker *w, const struct op_call *c);
+struct filling { /* one weight on its way into its panels */
+    const struct weight *w;
+    struct pool *pool;
+    void (*panel)(const struct filling *f, int t);
+    const char *source; /* its tensor; NULL: random numbers */
+    size_t row_bytes;
+    uint64_t seed;
+    float mean, dev;
+};
 struct kernels { /* one per instruction set; the same source, compiled for each */
     const char *isa;
     int row_block;
     cpu_op *op[CPU_OPS];
+    void (*fill_panel)(const struct filling *f, int t);
+    void (*dummy_panel)(const struct filling *f, int t);
     float (*read)(const char *p, size_t bytes); /* streams through memory; a used result */
     /* In registers: fp32 multiply-adds; products of bytes, as quantised weights need them. */
     float (*multiply)(long rounds, double *flops);
     float (*multiply_bytes)(long rounds, double *ops);
+    float (*multiply_pairs)(long rounds, double *flops); /* of bf16; NULL: there is no such instruction */
 };
-extern const struct kernels cpu_kernels_scalar, cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_avx512_vnni;
+extern const struct kernels cpu_kernels_scalar, cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_avx512_vnni,
+    cpu_kernels_avx512_bf16;
 
 /* ---- pack.c ---- */
 enum dtype cpu_form(const struct weight *w); /* what it is packed as; DTYPE_NONE: not supported */
-bool cpu_form_quant(enum dtype form);
 size_t cpu_weight_bytes(const struct weight *w);
 int cpu_place(struct backend *be, struct program *const *p, int n, struct slab **out, struct err *e);
 int cpu_fill(struct backend *be, const struct weight *w, const void *source, struct err *e);
+int cpu_dummy(struct backend *be, const struct weight *w, float mean, float dev, uint64_t seed, struct err *e);
+size_t cpu_source_row(const struct weight *w, int r); /* of its tensor, for row r here */
 void cpu_drop(struct backend *be, struct slab *s);
 void cpu_drop_all(struct backend *be);
 float cpu_half(uint16_t h);
+uint16_t cpu_to_half(float f); /* to nearest even; too large becomes infinite */
 
 /* ---- fuse.c ---- */
 void cpu_fuse(struct program *p);
@@ -116,11 +114,14 @@ static inline int live(const struct worker *w, const struct mat *m) {
 static inline float *row(const struct mat *m, int i) { return m->p + (size_t)i * (size_t)m->ld; }
 /* In the KV pool each head lies by itself, so that one reader streams. Values: KV rows of the head's columns. Keys: tiles
  * of 16 KV rows, columns outside, rows inside, so that scores of 16 keys need no sum across lanes. col: of all heads. */
-static inline float *value_at(const struct mat *m, int t, int col) {
-    return m->p + (size_t)(col / m->ld) * (size_t)m->ld * (size_t)m->rows + (size_t)t * (size_t)m->ld + col % m->ld;
+static inline size_t number_bytes(const struct mat *m) { return m->dt == DTYPE_F16 ? 2 : 4; }
+static inline char *value_at(const struct mat *m, int t, int col) {
+    const size_t head = (size_t)m->ld * (size_t)m->rows, in = (size_t)t * (size_t)m->ld + (size_t)(col % m->ld);
+    return (char *)m->p + ((size_t)(col / m->ld) * head + in) * number_bytes(m);
 }
-static inline float *key_at(const struct mat *m, int t, int col) {
-    return value_at(m, t / PANEL * PANEL, col / m->ld * m->ld) + (size_t)(col % m->ld) * PANEL + (size_t)(t % PANEL);
+static inline char *key_at(const struct mat *m, int t, int col) {
+    const size_t in = (size_t)(col % m->ld) * PANEL + (size_t)(t % PANEL);
+    return value_at(m, t / PANEL * PANEL, col / m->ld * m->ld) + in * number_bytes(m);
 }
 static inline const float *vector_of(const struct weight *w) { return (const float *)(const void *)w->packed->p; }
 

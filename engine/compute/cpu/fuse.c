@@ -247,19 +247,20 @@ void cpu_feeds(struct proj *f) {
     for (int k = 0; k < f->segs; k++)
         for (int t = 0; t < f->seg[k].terms; t++) {
             struct term *e = &f->seg[k].t[t];
-            const struct feed want = { e->x, e->norm, cpu_form_quant(cpu_form(e->w)) };
+            const struct feed want = { e->x, e->norm, feed_kind(cpu_form(e->w)) };
             int i = 0;
             while (i < f->feeds &&
-                   (f->feed[i].x != want.x || f->feed[i].norm != want.norm || f->feed[i].quant != want.quant))
+                   (f->feed[i].x != want.x || f->feed[i].norm != want.norm || f->feed[i].kind != want.kind))
                 i++;
             if (i == f->feeds) f->feed[f->feeds++] = want;
             e->feed = i;
         }
 }
 size_t cpu_feed_bytes(const struct feed *f, int cols, int rows, int block) {
-    if (rows == 1 && !f->quant && f->norm < 0) return 0; /* the row itself will do */
+    if (rows == 1 && f->kind != FEED_QUANT && f->norm < 0) return 0; /* the row itself will do */
     const size_t padded = (size_t)((rows + block - 1) / block * block);
-    const size_t bytes = padded * (f->quant ? (size_t)cols / QBLOCK * QUANT_WORDS : (size_t)cols) * sizeof(float);
+    const size_t bytes =
+        padded * (f->kind == FEED_QUANT ? (size_t)cols / QBLOCK * QUANT_WORDS : (size_t)cols) * sizeof(float);
     return (bytes + 63) & ~(size_t)63;
 }
 /* What the chunks of keys found: for each query a head's columns, the largest score, the sum of weights. */

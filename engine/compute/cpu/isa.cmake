@@ -1,11 +1,16 @@
 # The CPU kernels are one source compiled once for each instruction set; cpu.c picks one at run time.
 file(GLOB isa_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/compute/cpu/isa/*.c)
+# What a sanitizer puts into fully inlined kernels takes -O3 minutes a file to optimise again.
+set(level -O3)
+if(JAEDA_SANITIZE)
+  set(level -O1)
+endif()
 function(cpu_kernels isa text)
   add_library(jaeda_cpu_${isa} OBJECT EXCLUDE_FROM_ALL ${isa_sources})
   target_include_directories(jaeda_cpu_${isa} PRIVATE ${CMAKE_SOURCE_DIR}/engine)
   target_compile_definitions(jaeda_cpu_${isa} PRIVATE ISA=${isa} ISA_TEXT="${text}")
   # errno and traps of mathematics are never looked at.
-  target_compile_options(jaeda_cpu_${isa} PRIVATE -O3 -fno-math-errno -fno-trapping-math ${ARGN})
+  target_compile_options(jaeda_cpu_${isa} PRIVATE ${level} -fno-math-errno -fno-trapping-math ${ARGN})
   target_sources(jaeda_compute PRIVATE $<TARGET_OBJECTS:jaeda_cpu_${isa}>)
 endfunction()
 cpu_kernels(scalar scalar -ffp-contract=off)
@@ -15,4 +20,5 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   cpu_kernels(avx2 avx2 ${avx2})
   cpu_kernels(avx512 avx512 ${avx512})
   cpu_kernels(avx512_vnni avx512-vnni ${avx512} -mavx512vnni)
+  cpu_kernels(avx512_bf16 avx512-bf16 ${avx512} -mavx512vnni -mavx512bf16)
 endif()

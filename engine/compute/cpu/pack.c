@@ -13,24 +13,22 @@ struct slab {
 };
 
 enum dtype cpu_form(const struct weight *w) {
-    const enum dtype f = w->want != DTYPE_NONE && w->cols > 1 ? w->want : w->dt;
-    const bool vector = w->cols == 1, quant = cpu_form_quant(w->dt);
-    switch (w->dt) {
+    const bool plain = w->dt == DTYPE_F32 || w->dt == DTYPE_F16 || w->dt == DTYPE_BF16;
+    const enum dtype own = plain ? w->dt : block_form(w->dt);
+    if (w->cols == 1) return plain ? DTYPE_F32 : DTYPE_NONE;
+    if (own == DTYPE_NONE || w->cols % dtype_info(w->dt)->block) return DTYPE_NONE;
+    switch (w->want) {
     case DTYPE_F32:
-    case DTYPE_F16:
-    case DTYPE_BF16:
-    case DTYPE_Q4_0:
-    case DTYPE_Q4_1:
-    case DTYPE_Q8_0: break;
+    case DTYPE_F16: return w->want;
+    case DTYPE_BF16: return plain ? w->want : own;
+    case DTYPE_Q8_0:
+    case DTYPE_Q4_0: return plain && w->cols % QBLOCK == 0 ? w->want : own;
+    case DTYPE_NONE: return own;
     default: return DTYPE_NONE;
     }
-    if (quant && (vector || w->cols % QBLOCK)) return DTYPE_NONE;
-    if (f != w->dt && f != DTYPE_F32 && f != DTYPE_F16) return DTYPE_NONE;
-    return vector ? DTYPE_F32 : f;
 }
-bool cpu_form_quant(enum dtype f) { return f == DTYPE_Q4_0 || f == DTYPE_Q4_1 || f == DTYPE_Q8_0; }
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-static size_t panel_bytes(const struct weight *w) { return dtype_bytes(cpu_form(w), (size_t)w->cols) * PANEL; }
+static size_t panel_bytes(const struct weight *w) { return form_bytes(cpu_form(w), w->cols); }
 size_t cpu_weight_bytes(const struct weight *w) {
     if (w->rows < 1 || w->cols < 1 || cpu_form(w) == DTYPE_NONE) return 0;
     return w->cols == 1 ? up((size_t)w->rows * 4, 64) : up((size_t)w->rows, PANEL) / PANEL * panel_bytes(w);
@@ -137,7 +135,7 @@ float cpu_half(uint16_t h) {
     return f;
 }
 /* Round to nearest even; too large becomes infinite. */
-static uint16_t to_half(float f) {
+uint16_t cpu_to_half(float f) {
     uint32_t u;
     memcpy(&u, &f, 4);
     const uint32_t sign = u >> 16 & 0x8000, rest = u & 0x7fffffff;
@@ -152,117 +150,62 @@ static uint16_t to_half(float f) {
     }
     return (uint16_t)(sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13));
 }
-static uint16_t u16(const char *p) {
-    uint16_t v;
-    memcpy(&v, p, 2);
-    return v;
-}
-/* n columns of one source row as f32. Little-endian hosts only; the file promises no alignment. */
-static void decode(float *out, const char *p, enum dtype dt, int n) {
-    const struct dtype_info *info = dtype_info(dt);
-    for (int c = 0; c < n; c += info->block, p += info->bytes) {
-        uint32_t u = (uint32_t)0;
-        const float d = info->block > 1 ? cpu_half(u16(p)) : 0, m = dt == DTYPE_Q4_1 ? cpu_half(u16(p + 2)) : 0;
-        const unsigned char *q = (const unsigned char *)p + (dt == DTYPE_Q4_1 ? 4 : 2);
-        switch (dt) {
-        case DTYPE_F32: memcpy(&out[c], p, 4); break;
-        case DTYPE_F16: out[c] = cpu_half(u16(p)); break;
-        case DTYPE_BF16:
-            u = (uint32_t)u16(p) << 16;
-            memcpy(&out[c], &u, 4);
-            break;
-        case DTYPE_Q8_0:
-            for (int j = 0; j < QBLOCK; j++) out[c + j] = d * (float)(signed char)q[j];
-            break;
-        default: /* q4: low nibbles are elements 0..15, high ones 16..31 */
-            for (int j = 0; j < QBLOCK; j++) {
-                const int v = j < 16 ? q[j] & 15 : q[j - 16] >> 4;
-                out[c + j] = d * (float)(dt == DTYPE_Q4_0 ? v - 8 : v) + m;
-            }
-        }
-    }
-}
-struct filling {
-    struct pool *pool;
-    const struct weight *w;
-    const char *source;
-    size_t row_bytes;
-    float *rows; /* one source row for each thread */
-};
-static size_t source_row(const struct weight *w, int r) {
+size_t cpu_source_row(const struct weight *w, int r) {
     if (w->pairs) { /* rotate-half row j * half + i of a head is pairwise row 2i + j */
         const int half = w->pairs / 2, in = r % w->pairs;
         r = r - in + in % half * 2 + in / half;
     }
     return (size_t)w->first + (size_t)(r / w->run) * (size_t)w->step + (size_t)(r % w->run);
 }
-/* One row's quantised blocks go to lane l of the panel, unchanged but for their order. */
-static void lay_quant(char *panel, int l, const char *src, enum dtype dt, int cols) {
-    const int head = dt == DTYPE_Q4_1 ? 4 : 2;
-    const size_t block = dtype_bytes(dt, QBLOCK);
-    for (int b = 0; b < cols / QBLOCK; b++, src += block, panel += block * PANEL) {
-        memcpy(panel + 2 * l, src, 2);
-        if (head == 4) memcpy(panel + 2 * PANEL + 2 * l, src + 2, 2);
-        const unsigned char *q = (const unsigned char *)src + head;
-        unsigned char *cell = (unsigned char *)panel + head * PANEL + 4 * l;
-        if (dt == DTYPE_Q8_0) {
-            for (int j = 0; j < 8; j++) memcpy(cell + 4 * PANEL * j, q + 4 * j, 4);
-            continue;
-        }
-        unsigned char v[QBLOCK];
-        for (int j = 0; j < 16; j++) {
-            v[j] = q[j] & 15;
-            v[j + 16] = q[j] >> 4;
-        }
-        for (int j = 0; j < QBLOCK / 2; j++) /* byte i of cell k: column 8k + i low, 8k + 4 + i high */
-            cell[4 * PANEL * (j / 4) + j % 4] = (unsigned char)(v[j / 4 * 8 + j % 4] | v[j / 4 * 8 + 4 + j % 4] << 4);
-    }
-}
-static void lay_plain(char *panel, int l, const float *src, enum dtype form, int cols) {
-    for (int c = 0; c < cols; c++) {
-        uint32_t u;
-        memcpy(&u, &src[c], 4);
-        const uint16_t h = form == DTYPE_F16 ? to_half(src[c]) : (uint16_t)(u >> 16); /* bf16 only from bf16: exact */
-        if (form == DTYPE_F32)
-            memcpy(panel + 4 * ((size_t)c * PANEL + (size_t)l), &src[c], 4);
-        else
-            memcpy(panel + 2 * ((size_t)c * PANEL + (size_t)l), &h, 2);
-    }
-}
-static void fill_panels(void *arg, int id) {
+static void run_panels(void *arg, int id) {
     const struct filling *f = arg;
-    const struct weight *w = f->w;
-    float *values = f->rows + (size_t)id * (size_t)w->cols;
-    POOL_TASKS(t, f->pool, id, (w->rows + PANEL - 1) / PANEL)
-    for (int r = t * PANEL; r < w->rows && r < (t + 1) * PANEL; r++) {
-        const char *src = f->source + source_row(w, r) * f->row_bytes;
-        char *panel = w->packed->p + (size_t)t * w->packed->stride;
-        if (w->cols == 1) {
-            decode((float *)(void *)w->packed->p + r, src, w->dt, 1);
+    POOL_TASKS(t, f->pool, id, (f->w->rows + PANEL - 1) / PANEL) f->panel(f, t);
+}
+static void fill_vector(const struct filling *f) {
+    float *y = (float *)(void *)f->w->packed->p;
+    uint64_t dice = f->seed;
+    for (int r = 0; r < f->w->rows; r++) {
+        uint32_t u = 0;
+        const char *p = f->source ? f->source + cpu_source_row(f->w, r) * f->row_bytes : NULL;
+        dice = dice * 6364136223846793005u + 1442695040888963407u; /* Knuth's */
+        if (!p) {
+            y[r] = f->mean + f->dev * 1.7320508f * ((float)(dice >> 40) * 0x1p-23f - 1);
             continue;
         }
-        if (cpu_form_quant(w->packed->form)) {
-            lay_quant(panel, r % PANEL, src, w->dt, w->cols);
-            continue;
-        }
-        decode(values, src, w->dt, w->cols);
-        lay_plain(panel, r % PANEL, values, w->packed->form, w->cols);
+        memcpy(&u, p, f->row_bytes);
+        if (f->w->dt == DTYPE_BF16) u <<= 16;
+        if (f->w->dt == DTYPE_F16)
+            y[r] = cpu_half((uint16_t)u);
+        else
+            memcpy(&y[r], &u, 4);
     }
+}
+static void fill(struct filling *f) {
+    if (f->w->cols == 1)
+        fill_vector(f);
+    else
+        pool_run(f->pool, run_panels, f);
 }
 int cpu_fill(struct backend *be, const struct weight *w, const void *source, struct err *e) {
-    struct filling f = { cpu_pool(be), w, source, dtype_bytes(w->dt, (size_t)w->cols), NULL };
+    struct filling f = { .w = w, .pool = cpu_pool(be), .panel = cpu_kernels(be)->fill_panel, .source = source };
     if (!w->packed) return err_set(e, STATUS_INVALID, "%s: not placed", w->name);
+    f.row_bytes = dtype_bytes(w->dt, (size_t)w->cols);
     size_t last = 0;
     for (int r = 0; r < w->rows; r++) {
-        const size_t at = source_row(w, r);
+        const size_t at = cpu_source_row(w, r);
         if (at > last) last = at;
     }
     if ((last + 1) * f.row_bytes > w->bytes)
         return err_set(e, STATUS_FORMAT, "%s: its tensor has %llu bytes, row %zu of %zu bytes lies beyond", w->name,
                        (unsigned long long)w->bytes, last, f.row_bytes);
-    f.rows = mem_alloc((size_t)pool_threads(f.pool) * (size_t)w->cols * sizeof *f.rows);
-    if (!f.rows) return err_set(e, STATUS_NOMEM, "no memory to pack %s", w->name);
-    pool_run(f.pool, fill_panels, &f);
-    mem_free(f.rows);
+    fill(&f);
+    return 0;
+}
+int cpu_dummy(struct backend *be, const struct weight *w, float mean, float dev, uint64_t seed, struct err *e) {
+    struct filling f = { .w = w, .pool = cpu_pool(be), .panel = cpu_kernels(be)->dummy_panel, .seed = seed };
+    if (!w->packed) return err_set(e, STATUS_INVALID, "%s: not placed", w->name);
+    f.mean = mean;
+    f.dev = dev;
+    fill(&f);
     return 0;
 }

@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kit_isas[] = { "scalar", "avx2", "avx512", "avx512-vnni" };
-enum { KIT_ISAS = 4, KIT_WEIGHTS = 512 };
+static const char *const kit_isas[] = { "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16" };
+enum { KIT_ISAS = 5, KIT_WEIGHTS = 512 };
 
 /* ---- numbers ---- */
 static uint64_t kit_seed = 1;
@@ -42,10 +42,21 @@ static struct kit_source {
 } kit_source[KIT_WEIGHTS];
 static int kit_sources;
 
-static inline size_t kit_block_bytes(enum dtype dt) {
-    return dt == DTYPE_F32 ? 4 : dt == DTYPE_Q8_0 ? 34 : dt == DTYPE_Q4_1 ? 20 : dt == DTYPE_Q4_0 ? 18 : 2;
+/* Numbers and bytes of a block, and where its f16 scale (and minimum) stand. */
+struct kit_block {
+    int numbers, bytes, scale, minimum;
+};
+static inline struct kit_block kit_block_of(enum dtype dt) {
+    static const struct kit_block of[] = {
+        [DTYPE_F32] = { 1, 4, -1, -1 },    [DTYPE_F16] = { 1, 2, -1, -1 },       [DTYPE_BF16] = { 1, 2, -1, -1 },
+        [DTYPE_Q4_0] = { 32, 18, 0, -1 },  [DTYPE_Q4_1] = { 32, 20, 0, 2 },      [DTYPE_Q5_0] = { 32, 22, 0, -1 },
+        [DTYPE_Q5_1] = { 32, 24, 0, 2 },   [DTYPE_Q8_0] = { 32, 34, 0, -1 },     [DTYPE_Q4_K] = { 256, 144, 0, 2 },
+        [DTYPE_Q5_K] = { 256, 176, 0, 2 }, [DTYPE_Q6_K] = { 256, 210, 208, -1 },
+    };
+    return of[dt];
 }
-static inline int kit_block(enum dtype dt) { return dt == DTYPE_F32 || dt == DTYPE_F16 || dt == DTYPE_BF16 ? 1 : 32; }
+static inline size_t kit_block_bytes(enum dtype dt) { return (size_t)kit_block_of(dt).bytes; }
+static inline int kit_block(enum dtype dt) { return kit_block_of(dt).numbers; }
 static inline void kit_encode(unsigned char *p, enum dtype dt, double gain) { /* one block of random numbers */
     float f = (float)(gain * kit_random());
     switch (dt) {
@@ -54,26 +65,61 @@ static inline void kit_encode(unsigned char *p, enum dtype dt, double gain) { /*
     case DTYPE_BF16: memcpy(p, (unsigned char *)&f + 2, 2); return;
     default: break;
     }
-    const size_t n = kit_block_bytes(dt);
-    for (size_t i = 2; i < n; i++) p[i] = (unsigned char)(int)(kit_random() * 128 + 128);
-    kit_put_half(p, gain * (fabs(kit_random()) + 0.1) / (dt == DTYPE_Q8_0 ? 127 : 8));
+    const struct kit_block k = kit_block_of(dt);
+    for (int i = 0; i < k.bytes; i++) p[i] = (unsigned char)(int)(kit_random() * 128 + 128);
+    const double levels = dt == DTYPE_Q8_0 ? 127 : dt == DTYPE_Q5_0 || dt == DTYPE_Q5_1 ? 16 : 8;
+    const double bytes = k.numbers == 32    ? 1
+                         : dt == DTYPE_Q6_K ? 512
+                         : dt == DTYPE_Q5_K ? 126
+                                            : 63; /* scales and more */
+    kit_put_half(p + k.scale, gain * (fabs(kit_random()) + 0.1) / levels / bytes);
     if (dt == DTYPE_Q8_0 && p[2] < 200) p[2] = 0x80; /* -128 is legal, if unusual */
-    if (dt == DTYPE_Q4_1) kit_put_half(p + 2, -gain * fabs(kit_random()));
+    if (k.minimum >= 0) kit_put_half(p + k.minimum, (k.numbers == 32 ? -gain : gain / 63) * fabs(kit_random()));
 }
-/* Element c of row r of the tensor as it lies in the file. */
-static inline double kit_raw(const struct weight *w, const unsigned char *bytes, size_t r, int c) {
-    const int block = kit_block(w->dt), j = c % block;
-    const size_t row_bytes = (size_t)(w->cols / block) * kit_block_bytes(w->dt);
-    const unsigned char *p = bytes + r * row_bytes + (size_t)(c / block) * kit_block_bytes(w->dt);
+/* The 6-bit scale (which 0) or minimum (1) of 32 columns in q4_k and q5_k: of the first four in the low bits of bytes of
+ * their own, of the last four in nibbles, their upper bits above those of the first. */
+static inline int kit_six(const unsigned char *scales, int b, int which) {
+    if (b < 4) return scales[4 * which + b] % 64;
+    return (which ? scales[4 + b] / 16 : scales[4 + b] % 16) + scales[4 * which + b - 4] / 64 * 16;
+}
+/* Number j of a block of 256 (ggml's formats, written down from their description). */
+static inline double kit_super(const unsigned char *p, enum dtype dt, int j) {
+    const int b = j / 32, in = j % 32;
+    if (dt == DTYPE_Q6_K) {
+        const int half = j / 128, quarter = j / 32 % 4;
+        const int low = p[64 * half + 32 * (quarter % 2) + in] >> (quarter < 2 ? 0 : 4) & 15;
+        const int high = p[128 + 32 * half + in] >> 2 * quarter & 3;
+        return kit_half(p + 208) * (double)(signed char)p[192 + j / 16] * (double)(low + 16 * high - 32);
+    }
+    const unsigned char *q = p + (dt == DTYPE_Q5_K ? 48 : 16);
+    const int fifth = dt == DTYPE_Q5_K ? p[16 + in] >> b & 1 : 0;
+    const int n = (b % 2 ? q[b / 2 * 32 + in] / 16 : q[b / 2 * 32 + in] % 16) + 16 * fifth;
+    return kit_half(p) * kit_six(p + 4, b, 0) * n - kit_half(p + 2) * kit_six(p + 4, b, 1);
+}
+/* Number j of a block. */
+static inline double kit_number(const unsigned char *p, enum dtype dt, int j) {
+    const struct kit_block k = kit_block_of(dt);
     float f = 0;
-    switch (w->dt) {
+    switch (dt) {
     case DTYPE_F32: memcpy(&f, p, 4); return (double)f;
     case DTYPE_F16: return kit_half(p);
     case DTYPE_BF16: memcpy((unsigned char *)&f + 2, p, 2); return (double)f;
     case DTYPE_Q8_0: return kit_half(p) * (double)(signed char)p[2 + j];
-    case DTYPE_Q4_0: return kit_half(p) * (double)((p[2 + j % 16] >> (j < 16 ? 0 : 4) & 15) - 8);
-    default: return kit_half(p) * (double)(p[4 + j % 16] >> (j < 16 ? 0 : 4) & 15) + kit_half(p + 2);
+    case DTYPE_Q4_K:
+    case DTYPE_Q5_K:
+    case DTYPE_Q6_K: return kit_super(p, dt, j);
+    default: break;
     }
+    int n = p[k.bytes - 16 + j % 16] >> (j < 16 ? 0 : 4) & 15;
+    if (dt == DTYPE_Q5_0 || dt == DTYPE_Q5_1) n += 16 * (p[k.bytes - 20 + j / 8] >> j % 8 & 1);
+    if (k.minimum >= 0) return kit_half(p) * n + kit_half(p + 2);
+    return kit_half(p) * (n - (dt == DTYPE_Q4_0 ? 8 : 16));
+}
+/* Element c of row r of the tensor as it lies in the file. */
+static inline double kit_raw(const struct weight *w, const unsigned char *bytes, size_t r, int c) {
+    const int block = kit_block(w->dt);
+    const size_t row_bytes = (size_t)(w->cols / block) * kit_block_bytes(w->dt);
+    return kit_number(bytes + r * row_bytes + (size_t)(c / block) * kit_block_bytes(w->dt), w->dt, c % block);
 }
 static inline const unsigned char *kit_bytes(const struct weight *w) {
     for (int i = 0; i < kit_sources; i++)

@@ -32,13 +32,25 @@ static void end(void) {
 
 /* ---- LINEAR ---- */
 static double act_of(enum act a, double x) {
-    return a == ACT_SILU ? x / (1 + exp(-x)) : a == ACT_GELU ? 0.5 * x * (1 + erf(x / sqrt(2))) : x;
+    switch (a) {
+    case ACT_SILU: return x / (1 + exp(-x));
+    case ACT_GELU: return 0.5 * x * erfc(-x / sqrt(2));
+    case ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case ACT_NONE: break;
+    }
+    return x;
 }
-/* What a quantised product sees of x: int8 with one scale per 32 columns. */
-static double seen(const float *x, int c) {
+/* What a quantised product sees of x: int8 with one scale per 128 columns, or what is left of them. */
+static double seen(const float *x, int c, int cols) {
     float top = 0;
-    for (int j = c / 32 * 32; j < c / 32 * 32 + 32; j++) top = fmaxf(top, fabsf(x[j]));
+    for (int j = c / 128 * 128; j < c / 128 * 128 + 128 && j < cols; j++) top = fmaxf(top, fabsf(x[j]));
     return top > 0 ? (double)(top / 127.0f) * (double)nearbyintf(x[c] * (127.0f / top)) : 0;
+}
+/* Products of bf16 see it as bf16. */
+static double rounded(float x) {
+    int exponent;
+    const double part = frexp((double)x, &exponent);
+    return ldexp(nearbyint(ldexp(part, 8)), exponent - 8);
 }
 struct shape {
     int rows, live, in, out; /* bucket, live rows, columns, weight rows */
@@ -57,12 +69,13 @@ static void linear_case(enum dtype dt, enum dtype want, struct shape of, enum ac
     struct step s = kit_step(live, 0, 0);
     kit_run(&p, &s);
     const bool quant = want == DTYPE_NONE && kit_block(dt) > 1;
+    const bool pairs = want == DTYPE_NONE && dt == DTYPE_BF16 && rows > 4 && !strcmp(isa, "avx512-bf16");
     for (int i = 0; i < live; i++)
         for (int r = 0; r < out; r++) {
             const float *xi = program_at(&p, x) + i * in;
             double same = bias ? kit_at(&b, r, 0) : 0, exact = same, size = fabs(same);
             for (int c = 0; c < in; c++) {
-                const double v = kit_at(&w, r, c), q = quant ? seen(xi, c) : (double)xi[c];
+                const double v = kit_at(&w, r, c), q = quant ? seen(xi, c, in) : pairs ? rounded(xi[c]) : (double)xi[c];
                 same += v * q;
                 exact += v * (double)xi[c];
                 size += fabs(v * q) + 0.02;
@@ -300,6 +313,36 @@ static void test_rows(void **state) {
     }
 }
 
+static void test_gelu_over_the_whole_range(void **state) {
+    (void)state;
+    enum { COLS = 1 << 12, ROWS = 40 };
+    static const float odd[] = { 0,  -0.0f, 1e-30f, -1e-30f, 13,    -13,    13.2f, -13.2f,
+                                 88, -88,   1e4f,   -1e4f,   1e20f, -1e20f, 3e38f, -3e38f };
+    begin(ROWS, 16);
+    struct mat x = kept(DIM_ROWS, ROWS, COLS), up = kept(DIM_ROWS, ROWS, COLS);
+    struct mat y = kept(DIM_ROWS, ROWS, COLS), z = kept(DIM_ROWS, ROWS, COLS);
+    op_gate(&p, y, x, up, ACT_GELU);
+    op_gate(&p, z, x, up, ACT_GELU_TANH);
+    ready();
+    float *v = program_at(&p, x);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        v[i] = 16.0f * (float)i / (ROWS * COLS / 2) - 16 + 1e-4f * (float)kit_random();
+        program_at(&p, up)[i] = 1;
+    }
+    memcpy(v, odd, sizeof odd);
+    struct step s = kit_step(ROWS, 0, 0);
+    kit_run(&p, &s);
+    for (int i = 0; i < ROWS * COLS; i++) { /* x times an error function that is right to 1e-6 */
+        const double at = (double)v[i], got = (double)program_at(&p, y)[i], tanh_form = (double)program_at(&p, z)[i];
+        if (!(fabs(got - act_of(ACT_GELU, at)) <= 5e-7 * fabs(at)) ||
+            (fabs(at) < 16 && !(fabs(got - act_of(ACT_GELU, at)) <= 1e-6)))
+            fail_msg("%s: gelu(%g) is %.9g, not %.9g", isa, at, got, act_of(ACT_GELU, at));
+        if (!(fabs(tanh_form - act_of(ACT_GELU_TANH, at)) <= 1e-6 + 3e-7 * fabs(at)))
+            fail_msg("%s: gelu_tanh(%g) is %.9g, not %.9g", isa, at, tanh_form, act_of(ACT_GELU_TANH, at));
+    }
+    end();
+}
+
 /* ---- EMBED, ROPE ---- */
 static void test_embed(void **state) {
     (void)state;
@@ -329,15 +372,27 @@ static void test_bad_rows_stop_the_step(void **state) {
     (void)state;
     static struct weight t;
     static const struct {
-        int id, pos, kv;
+        struct step_row row;
+        int from; /* of its mask */
         const char *says;
-    } bad[] = { { 203, 0, 0, "vocabulary" },
-                { -1, 0, 0, "vocabulary" },
-                { 0, 40, 0, "KV cache is full" },
-                { 0, -1, 0, "KV cache" },
-                { 0, 20, 20, "KV cache" },
-                { 0, 0, -1, "KV cache" },
-                { 0, INT32_MAX, INT32_MAX, "KV cache" } };
+    } bad[] = { { { 203, 0, 0, 0, 0 }, 0, "vocabulary" },
+                { { -1, 0, 0, 0, 0 }, 0, "vocabulary" },
+                { { 0, 40, 0, 40, 0 }, 0, "KV cache is full" },
+                { { 0, -1, 0, 0, 0 }, 0, "KV cache" },
+                { { 0, 0, 0, -1, 0 }, 0, "KV cache" },
+                { { 0, 0, 0, INT32_MIN, 0 }, 0, "KV cache" },
+                { { 0, 0, 0, 40, 0 }, 0, "KV cache" },        /* pos alone says nothing about the place */
+                { { 0, INT32_MAX, 0, 0, 0 }, 0, "KV cache" }, /* there is no next one */
+                { { 0, 0, 0, 15, 0 }, 0, "KV cache" },        /* row 0 writes there */
+                { { 0, 20, 20, 20, 0 }, 0, "KV cache" },
+                { { 0, 0, -1, 0, 0 }, 0, "KV cache" },
+                { { 0, 0, INT32_MIN, 0, 0 }, 0, "KV cache" },
+                { { 0, INT32_MAX, INT32_MAX, INT32_MAX, 0 }, 0, "KV cache" },
+                { { 0, 0, 0, 0, -1 }, 0, "KV cache" },
+                { { 0, 0, 0, 0, BEAMS_MAX + 1 }, 0, "KV cache" },
+                { { 0, 0, 0, 0, INT32_MAX }, 0, "KV cache" },
+                { { 0, 0, 0, 20, BEAMS_MAX }, -1, "KV cache" },
+                { { 0, 0, 0, 20, BEAMS_MAX }, INT32_MIN, "KV cache" } };
     for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
         begin(4, 40);
         kit_weight(&t, "embed", 203, 32, DTYPE_F32, 1);
@@ -345,8 +400,9 @@ static void test_bad_rows_stop_the_step(void **state) {
         op_embed(&p, x, &t);
         op_gate(&p, y, x, x, ACT_NONE);
         ready();
-        struct step s = kit_step(4, 0, 0);
-        s.row[1] = (struct step_row){ bad[k].id, bad[k].pos, bad[k].kv };
+        struct step s = kit_step(4, 15, 0);
+        s.row[1] = bad[k].row;
+        s.mask[BEAMS_MAX - 1].from = bad[k].from;
         struct err e = { 0 };
         assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
         assert_non_null(strstr(e.text, bad[k].says));
@@ -390,17 +446,20 @@ static void test_rope(void **state) {
 }
 
 /* ---- ATTN through the KV pool: two sequences, one of them far from an even place ---- */
-static void attention_case(int hd, int heads, int kv_heads, int before, int rows) {
+static float as_stored(float v, enum dtype kv) { return kv == DTYPE_F16 ? (float)(_Float16)v : v; }
+static void attention_of(int hd, int heads, int kv_heads, int before, int rows, enum dtype kv) {
     /* The second sequence starts off a tile and ends with the pool. */
     const int len = before + rows, kv_rows = (2 * len + 3 + 15) / 16 * 16, base[2] = { 0, kv_rows - len },
               qd = heads * hd, kd = kv_heads * hd, total = 2 * rows;
     begin(total, kv_rows);
+    p.kv = kv;
     struct mat q = kept(DIM_ROWS, total, qd), k = kept(DIM_ROWS, total, kd), v = kept(DIM_ROWS, total, kd);
     struct mat y = kept(DIM_ROWS, total, qd), kc = program_kv(&p, kd, hd), vc = program_kv(&p, kd, hd);
     op_kv_put(&p, kc, k, true);
     op_kv_put(&p, vc, v, false);
     op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd });
     ready();
+    assert_true(p.need[REGION_KV] == 2 * (size_t)(kv_rows * kd) * (kv == DTYPE_F16 ? 2 : 4));
     const size_t all = (size_t)(before + rows) * (size_t)kd;
     float *hk[2], *hv[2];
     for (int i = 0; i < 2; i++) {
@@ -416,8 +475,10 @@ static void attention_case(int hd, int heads, int kv_heads, int before, int rows
         kit_input(&p, k, 2 * n);
         kit_input(&p, v, 2 * n);
         for (int i = 0; i < 2; i++) {
-            memcpy(hk[i] + from * kd, program_at(&p, k) + i * n * kd, sizeof(float) * (size_t)(n * kd));
-            memcpy(hv[i] + from * kd, program_at(&p, v) + i * n * kd, sizeof(float) * (size_t)(n * kd));
+            for (int j = 0; j < n * kd; j++) {
+                hk[i][from * kd + j] = as_stored(program_at(&p, k)[i * n * kd + j], kv);
+                hv[i][from * kd + j] = as_stored(program_at(&p, v)[i * n * kd + j], kv);
+            }
         }
         kit_run(&p, &s);
         from += n;
@@ -447,6 +508,10 @@ static void attention_case(int hd, int heads, int kv_heads, int before, int rows
     }
     end();
 }
+static void attention_case(int hd, int heads, int kv_heads, int before, int rows) {
+    attention_of(hd, heads, kv_heads, before, rows, DTYPE_F32);
+    attention_of(hd, heads, kv_heads, before, rows, DTYPE_F16);
+}
 static void test_attention(void **state) {
     (void)state;
     attention_case(64, 9, 3, 0, 1); /* a KV length of 1 */
@@ -461,6 +526,10 @@ static void test_attention(void **state) {
     attention_case(64, 9, 3, 576, 1); /* long contexts of few rows are dealt out in chunks of keys */
     attention_case(16, 32, 1, 190, 2);
     attention_case(24, 4, 2, 900, 1);
+    attention_case(256, 2, 2, 250, 1); /* Polyglot-Ko 5.8b */
+    attention_case(256, 2, 2, 40, 14);
+    attention_case(80, 4, 4, 210, 2);
+    attention_case(128, 6, 6, 33, 7);
 }
 static void test_attention_over_a_plain_matrix(void **state) { /* an encoder: every row sees every row */
     (void)state;
@@ -507,6 +576,7 @@ int main(void) {
         cmocka_unit_test(test_a_step_that_does_not_fit_is_refused),
         cmocka_unit_test(test_norm),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_gelu_over_the_whole_range),
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_bad_rows_stop_the_step),
         cmocka_unit_test(test_rope),

@@ -1,5 +1,6 @@
 /* The CPU backend's threads: every task of every phase exactly once, whatever the number of threads and their luck. */
 #include "compute/kit.h"
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -73,11 +74,14 @@ static void test_helpers_sleep_between_jobs(void **state) {
     static struct work w;
     struct pool *p = w.pool = pool_open(3, &e);
     pool_run(p, phases, &w);
-    pause_us(100000); /* they give up spinning */
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
-    pause_us(200000);
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
-    assert_true((double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) * 1e-6 < 50);
+    double used_ms = 1e9;
+    for (int i = 0; i < 20 && used_ms >= 50; i++) { /* at last: on a busy machine they give up spinning late */
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
+        pause_us(200000);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
+        used_ms = (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) * 1e-6;
+    }
+    assert_true(used_ms < 50);
     pool_close(p);
 }
 static void test_processors(void **state) {
@@ -126,6 +130,59 @@ static void test_probe_finds_believable_numbers(void **state) {
     kit_close();
 }
 
+/* A prefill of the largest bucket with the widest rows and the longest context of the catalogue, seconds long: the stop
+ * word ends it in the middle of a call. 200 ms is the aim (8 were measured); sanitizers on a busy machine need more. */
+enum { WIDE = 16384 + 4096, NARROW = 512, HEADS = 16, HEAD = 256, LONG = 2048, CALLS = 100 };
+struct prefill {
+    struct program p;
+    struct step s;
+    int code;
+};
+static void *prefill(void *arg) {
+    struct prefill *f = arg;
+    struct err e = { 0 };
+    f->code = program_replay(&f->p, &f->s, NULL, &e);
+    return NULL;
+}
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+static void cancel_after(bool attention, long us) {
+    static struct prefill f;
+    static struct weight w;
+    pthread_t thread;
+    f = (struct prefill){ .code = 0 };
+    assert_true(kit_open(NULL, 2));
+    program_init(&f.p, &backend_cpu, kit_be, ROWS_MAX, 1, LONG);
+    kit_weight(&w, "w", NARROW, WIDE, DTYPE_Q4_0, 1);
+    struct mat x = program_tmp(&f.p, DIM_ROWS, ROWS_MAX, attention ? HEADS * HEAD : WIDE);
+    struct mat y = program_tmp(&f.p, DIM_ROWS, ROWS_MAX, attention ? HEADS * HEAD : NARROW);
+    struct mat k = program_kv(&f.p, HEADS * HEAD, HEAD), v = program_kv(&f.p, HEADS * HEAD, HEAD);
+    for (int i = 0; i < CALLS && attention; i++) op_attn(&f.p, y, x, k, v, (struct attn_of){ HEADS, HEADS, HEAD });
+    for (int i = 0; i < CALLS && !attention; i++) op_linear(&f.p, "wide", y, x, &w, NULL, ACT_GELU);
+    kit_load((struct program *[]){ &f.p }, 1);
+    kit_link(&f.p, NULL);
+    f.s = kit_step(ROWS_MAX, LONG - ROWS_MAX, 0);
+    assert_int_equal(pthread_create(&thread, NULL, prefill, &f), 0);
+    pause_us(us);
+    const double t0 = now_ms();
+    step_cancel(&f.s);
+    pthread_join(thread, NULL);
+    const double waited = now_ms() - t0;
+    assert_int_equal(f.code, STATUS_CANCELLED);
+    if (waited > 1000) fail_msg("%s: stopped after %.0f ms", attention ? "attention" : "linear", waited);
+    print_message("%s: stopped after %.1f ms\n", attention ? "attention" : "linear", waited);
+    kit_fini(&f.p, true);
+    kit_close();
+}
+static void test_an_interrupt_ends_a_long_prefill_soon(void **state) {
+    (void)state;
+    cancel_after(false, 60000);
+    cancel_after(true, 60000);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_task_once),
@@ -134,6 +191,7 @@ int main(void) {
         cmocka_unit_test(test_processors),
         cmocka_unit_test(test_an_unknown_instruction_set_is_an_error),
         cmocka_unit_test(test_probe_finds_believable_numbers),
+        cmocka_unit_test(test_an_interrupt_ends_a_long_prefill_soon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

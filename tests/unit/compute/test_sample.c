@@ -36,6 +36,7 @@ static int choose(const int *id, int n, struct sampling *s) { /* one step; s->rn
     assert_int_equal(step.n[DIM_ROWS], 1);
     assert_int_equal(step.row[0].id, step.ring[0]);
     assert_int_equal(step.row[0].pos, n);
+    assert_int_equal(step.row[0].at, n);
     *s = step.sampling[0];
     return step.ring[0];
 }
@@ -98,10 +99,41 @@ static int by_weight(const void *a, const void *b) {
     const double x = weight_of[*(const int *)a], y = weight_of[*(const int *)b];
     return x > y ? -1 : x < y ? 1 : *(const int *)a - *(const int *)b;
 }
+static double shift_of[MOST];
+static int by_shift(const void *a, const void *b) {
+    const double x = shift_of[*(const int *)a], y = shift_of[*(const int *)b];
+    return x < y ? -1 : x > y ? 1 : *(const int *)a - *(const int *)b;
+}
+static double normalise(void) {
+    double sum = 0;
+    for (int i = 0; i < vocab; i++) sum += weight_of[i];
+    for (int i = 0; i < vocab; i++) weight_of[i] /= sum;
+    return sum;
+}
+/* min-p: at least p times the largest; typical-p: those whose surprise is nearest to the entropy. */
+static void expect_min_and_typical(const struct sampling *s) {
+    double most = 0, entropy = 0, before = 0;
+    int last = 0;
+    for (int i = 0; i < vocab; i++) most = fmax(most, weight_of[i]);
+    for (int i = 0; i < vocab; i++)
+        if (weight_of[i] < (double)s->min_p * most) weight_of[i] = 0;
+    normalise();
+    if (!(s->typical_p > 0 && s->typical_p < 1)) return;
+    for (int i = 0; i < vocab; i++) entropy -= weight_of[i] > 0 ? weight_of[i] * log(weight_of[i]) : 0;
+    for (int i = 0; i < vocab; i++) {
+        shift_of[i] = weight_of[i] > 0 ? fabs(-log(weight_of[i]) - entropy) : INFINITY;
+        order[i] = i;
+    }
+    qsort(order, (size_t)vocab, sizeof *order, by_shift);
+    while (last < vocab - 1 && (before += weight_of[order[last]]) < (double)s->typical_p) last++;
+    for (int i = last + 1; i < vocab; i++)
+        if (shift_of[order[i]] > shift_of[order[last]]) weight_of[order[i]] = 0;
+    normalise();
+}
 /* Temperature, top-k (the k-th logit is the bar), softmax, top-p (mass before it below p), softmax again. */
 static void expect(const struct sampling *s) {
     const float *l = program_at(&p, logits);
-    double sum = 0, before = 0, kept = 0;
+    double sum = 0, before = 0;
     int top = 0;
     for (int i = 0; i < vocab; i++) top = l[i] > l[top] ? i : top;
     for (int i = 0; i < vocab; i++) {
@@ -118,17 +150,16 @@ static void expect(const struct sampling *s) {
         const double w = weight_of[order[i]];
         if (s->top_p > 0 && s->top_p < 1 && i > 0 && before >= (double)s->top_p * sum) weight_of[order[i]] = 0;
         before += w;
-        kept += weight_of[order[i]];
     }
-    for (int i = 0; i < vocab; i++) weight_of[i] /= kept;
+    normalise();
+    expect_min_and_typical(s);
 }
-static void draws(struct sampling s, int n) {
-    static int count[MOST];
+/* Draws and compares with weight_of; count: how often each was drawn. */
+static void compare(const int *id, int ids, struct sampling s, int n, int *count) {
     double chi = 0;
     int cells = 0;
-    expect(&s);
-    memset(count, 0, sizeof count);
-    for (int i = 0; i < n; i++) count[choose(one, 1, &s)]++;
+    memset(count, 0, sizeof *count * MOST);
+    for (int i = 0; i < n; i++) count[choose(id, ids, &s)]++;
     double rest = 0;
     int rest_count = 0;
     for (int i = 0; i < vocab; i++) {
@@ -147,6 +178,11 @@ static void draws(struct sampling s, int n) {
     }
     if (chi > cells + 6 * sqrt(2.0 * cells)) fail_msg("chi-square %g over %d cells", chi, cells);
 }
+static int drawn[MOST];
+static void draws(struct sampling s, int n) {
+    expect(&s);
+    compare(one, 1, s, n, drawn);
+}
 static void test_draws_follow_the_distribution(void **state) {
     (void)state;
     begin(NULL, 1, 50, 1);
@@ -160,12 +196,172 @@ static void test_draws_follow_the_distribution(void **state) {
     draws((struct sampling){ .temperature = 2, .top_p = 0.8f, .rng = 6 }, 20000);
     draws((struct sampling){ .temperature = 1, .top_p = 1e-9f, .rng = 7 }, 1000); /* at least one stays */
     draws((struct sampling){ .temperature = 3, .top_k = 20, .top_p = 0.7f, .rng = 8 }, 20000);
+    draws((struct sampling){ .temperature = 2, .min_p = 0.1f, .rng = 8 }, 20000);
+    draws((struct sampling){ .temperature = 3, .typical_p = 0.6f, .rng = 8 }, 20000);
+    draws(
+        (struct sampling){ .temperature = 3, .top_k = 30, .top_p = 0.9f, .min_p = 0.05f, .typical_p = 0.7f, .rng = 8 },
+        20000);
     for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = i == 30 ? 0 : -5; /* a tail far below that still weighs */
     draws((struct sampling){ .temperature = 1, .top_p = 0.95f, .rng = 9 }, 20000);
     draws((struct sampling){ .temperature = 1, .top_k = 40, .rng = 9 }, 20000);
     for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = (float)i / 10 - 40;
     draws((struct sampling){ .temperature = 0.1f, .rng = 10 }, 20000);
     draws((struct sampling){ .temperature = 0.1f, .top_p = 0.7f, .rng = 10 }, 20000);
+    end();
+}
+/* The sets that the reference framework leaves (its LogitsProcessor classes, run in this order over the same logits:
+ * RepetitionPenalty, SuppressTokens, Temperature, TopK, TopP, MinP, Typical), bit i: token i may be drawn. */
+static const int said[5] = { 3, 5, 5, 40, 7 };
+static float reference_logit(int i) { return (float)((i * 7919 + 13) % 1009) / 64.0f - 8; }
+static void test_filters_agree_with_the_reference(void **state) {
+    (void)state;
+    static const struct {
+        struct sampling s;
+        uint64_t may;
+    } cases[] = {
+        { { .temperature = 4, .top_k = 9 }, 0x810408304082 },
+        { { .temperature = 4, .top_p = 0.7f }, 0x830c1830c186 },
+        { { .temperature = 6, .min_p = 0.1f }, 0xbf7dfbffdfbe },
+        { { .temperature = 6, .min_p = 0.45f }, 0x830c1870c186 },
+        { { .temperature = 4, .typical_p = 0.2f }, 0x20810208104 },
+        { { .temperature = 4, .typical_p = 0.6f }, 0x860c3861c306 },
+        { { .temperature = 8, .typical_p = 0.9f }, 0x9f7cfbf7cfbe },
+        { { .temperature = 2, .typical_p = 0.3f }, 0x800408204002 },
+        { { .temperature = 6, .top_k = 20, .typical_p = 0.5f }, 0x82041820c102 },
+        { { .temperature = 6, .top_p = 0.8f, .min_p = 0.2f }, 0x8f1c38f1c78e },
+        { { .temperature = 6, .top_p = 0.9f, .min_p = 0.15f, .typical_p = 0.7f }, 0x871c3861c30e },
+        { { .temperature = 5, .top_k = 30, .top_p = 0.95f, .min_p = 0.05f, .typical_p = 0.8f }, 0x870c1870c386 },
+        { { .temperature = 5, .typical_p = 0.5f, .limit = 30 }, 0x3061c306 },
+        { { .temperature = 5, .top_k = 10, .limit = 20, .repetition_penalty = 1.5f }, 0x1c78e },
+        { { .temperature = 5, .min_p = 0.3f, .repetition_penalty = 2, .limit = 41, .banned = 2, .ban = { 11, 22 } },
+          0x10c3830c386 },
+        { { .temperature = 0.5f, .typical_p = 0.1f }, 0x80 },
+        { { .temperature = 5, .limit = 1 }, 1 },
+        { { .temperature = 5, .min_p = 2 }, 1 << 20 }, /* at least one stays */
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const struct sampling *s = &cases[k].s;
+        begin(k < KIT_ISAS && kit_open(kit_isas[k], 1) ? (kit_close(), kit_isas[k]) : NULL, 1, 48, 1);
+        for (int i = 0; i < 48; i++) {
+            float v = program_at(&p, logits)[i] = reference_logit(i);
+            for (int t = 0; t < 5 && s->repetition_penalty > 0; t++)
+                if (said[t] == i && t != 2) v = v < 0 ? v * s->repetition_penalty : v / s->repetition_penalty;
+            weight_of[i] = cases[k].may >> i & 1 ? exp((double)(v / s->temperature)) : 0;
+        }
+        normalise();
+        compare(said, 5, *s, 6000, drawn);
+        for (int i = 0; i < 48; i++)
+            if (!drawn[i] != !(cases[k].may >> i & 1)) fail_msg("case %zu: token %d", k, i);
+        end();
+    }
+}
+/* Beam search in the reference framework: log-softmax over all rows, penalty on the log-probabilities, bans, topk. */
+static void test_candidates_agree_with_the_reference(void **state) {
+    (void)state;
+    static const struct {
+        struct sampling s;
+        struct candidate want[10];
+    } cases[] = {
+        { { .candidates = 6, .temperature = 9, .top_k = 1 },
+          { { 20, -1.307056f },
+            { 7, -1.760181f },
+            { 40, -1.822681f },
+            { 27, -2.275806f },
+            { 14, -2.728931f },
+            { 47, -2.791431f } } },
+        { { .candidates = 10, .repetition_penalty = 1.3f },
+          { { 20, -1.307056f },
+            { 27, -2.275806f },
+            { 7, -2.288235f },
+            { 40, -2.369485f },
+            { 14, -2.728931f },
+            { 47, -2.791431f },
+            { 1, -3.182056f },
+            { 34, -3.244556f },
+            { 21, -3.697681f },
+            { 8, -4.150805f } } },
+        { { .candidates = 10, .repetition_penalty = 0.5f, .limit = 41 },
+          { { 7, -0.8800904f },
+            { 40, -0.9113404f },
+            { 20, -1.307056f },
+            { 27, -2.275806f },
+            { 14, -2.728931f },
+            { 1, -3.182056f },
+            { 34, -3.244556f },
+            { 21, -3.697681f },
+            { 3, -3.981653f },
+            { 8, -4.150805f } } },
+        { { .candidates = 8, .repetition_penalty = 3, .limit = 30, .banned = 2, .ban = { 11, 22 } },
+          { { 20, -1.307056f },
+            { 27, -2.275806f },
+            { 14, -2.728931f },
+            { 1, -3.182056f },
+            { 21, -3.697681f },
+            { 8, -4.150805f },
+            { 28, -4.66643f },
+            { 15, -5.119555f } } },
+        { { .candidates = 3, .limit = 2 }, { { 1, -3.182056f }, { 0, -16.557056f }, { -1, -INFINITY } } },
+    };
+    for (int isa = 0; isa < KIT_ISAS; isa++)
+        for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+            if (!kit_open(kit_isas[isa], 1)) continue;
+            kit_close();
+            begin(kit_isas[isa], 1 + isa % 2, 48, 3);
+            struct step s = { .n = { 0 } };
+            for (int b = 0; b < 3; b++) step_rows(&s, said, 5, 0, 20 * b, true);
+            for (int i = 0; i < 3 * 48; i++) program_at(&p, logits)[i] = reference_logit(i % 48);
+            for (int b = 0; b < 3; b++) s.sampling[b] = cases[k].s;
+            const struct step before = s;
+            kit_run(&p, &s);
+            for (int b = 0; b < 3; b++)
+                for (int i = 0; i < cases[k].s.candidates; i++) {
+                    const struct candidate *got = &s.candidate[b][i], *want = &cases[k].want[i];
+                    assert_int_equal(got->id, want->id);
+                    assert_true(got->logp == want->logp || fabsf(got->logp - want->logp) < 3e-6f);
+                }
+            memset(s.candidate, 0, sizeof s.candidate);
+            assert_memory_equal(&s, &before, sizeof s); /* nothing was chosen, nothing moved on */
+            end();
+        }
+}
+static void test_candidates_of_many_beams(void **state) { /* all of them, with ties: the lower id first */
+    (void)state;
+    begin(NULL, 2, 30003, BEAMS_MAX);
+    float *l = program_at(&p, logits);
+    struct step s = { .n = { 0 } };
+    for (int b = 0; b < BEAMS_MAX; b++) {
+        step_rows(&s, one, 1, 0, 4 * b, true);
+        s.sampling[b] = (struct sampling){ .candidates = CANDIDATES_MAX, .limit = 30000 };
+        for (int i = 0; i < vocab; i++) l[b * vocab + i] = floorf(l[b * vocab + i] * (float)(b + 1)) / 8;
+    }
+    kit_run(&p, &s);
+    for (int b = 0; b < BEAMS_MAX; b++) {
+        const float *v = l + (size_t)b * (size_t)vocab;
+        double sum = 0;
+        for (int i = 0; i < vocab; i++) sum += exp((double)v[i]);
+        for (int n = 0, before = -1; n < CANDIDATES_MAX; n++) {
+            int best = -1;
+            for (int i = 0; i < 30000; i++) { /* the next one, by value and then by id */
+                const bool after = before < 0 || v[i] < v[before] || (v[i] == v[before] && i > before);
+                if (after && (best < 0 || v[i] > v[best])) best = i;
+            }
+            assert_int_equal(s.candidate[b][n].id, best);
+            assert_true(fabs((double)s.candidate[b][n].logp - ((double)v[best] - log(sum))) < 1e-5);
+            before = best;
+        }
+    }
+    struct err e = { 0 };
+    s.sampling[3].candidates = CANDIDATES_MAX + 1;
+    assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+    assert_non_null(strstr(e.text, "pick 3 asks for 33 candidates"));
+    end();
+    begin(NULL, 1, 30, 16);
+    s = kit_step(1, 0, 0);
+    s.sampling[0].candidates = 2;
+    program_at(&p, logits)[17] = NAN;
+    e = (struct err){ 0 };
+    assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+    assert_non_null(strstr(e.text, "not finite"));
     end();
 }
 static void test_ties_with_the_kth_stay(void **state) {
@@ -179,7 +375,9 @@ static void test_a_large_vocabulary(void **state) {
     (void)state;
     begin(NULL, 1, MOST, 1);
     draws((struct sampling){ .temperature = 0.7f, .top_p = 0.9f, .rng = 11 }, 400);
-    draws((struct sampling){ .temperature = 0.7f, .top_k = 40, .rng = 12 }, 2000);
+    draws((struct sampling){ .temperature = 0.7f, .top_k = 40, .rng = 12 }, 500);
+    draws((struct sampling){ .temperature = 0.7f, .min_p = 0.2f, .rng = 12 }, 200);
+    draws((struct sampling){ .temperature = 0.7f, .typical_p = 0.1f, .rng = 12 }, 100);
     for (int i = 0; i < MOST; i++) program_at(&p, logits)[i] *= 0.001f; /* nearly flat: everything has to be sorted */
     draws((struct sampling){ .temperature = 1, .top_p = 0.5f, .rng = 13 }, 20);
     for (int i = 0; i < MOST; i++) program_at(&p, logits)[i] *= 40000; /* and one that leaves a handful */
@@ -237,7 +435,7 @@ static void test_the_ring_wraps(void **state) {
     begin(NULL, 1, 40, 1);
     struct step s = kit_step(1, 0, 0);
     for (int i = 0; i < RING + 10; i++) {
-        s.row[0].pos = 0;
+        s.row[0].pos = s.row[0].at = 0;
         memset(program_at(&p, logits), 0, sizeof(float) * 40);
         program_at(&p, logits)[i % 40] = 1;
         kit_run(&p, &s);
@@ -273,6 +471,9 @@ int main(void) {
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_repetition_penalty),
         cmocka_unit_test(test_draws_follow_the_distribution),
+        cmocka_unit_test(test_filters_agree_with_the_reference),
+        cmocka_unit_test(test_candidates_agree_with_the_reference),
+        cmocka_unit_test(test_candidates_of_many_beams),
         cmocka_unit_test(test_ties_with_the_kth_stay),
         cmocka_unit_test(test_a_large_vocabulary),
         cmocka_unit_test(test_a_seed_gives_the_same_tokens_everywhere),

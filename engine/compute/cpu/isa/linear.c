@@ -1,8 +1,11 @@
 /* linear.c - PROJ, and LINEAR as its simplest case: rows of a step times panels of 16 weight rows. */
 #include "compute/cpu/isa/ops.h"
+#include "compute/cpu/isa/tile.h"
 
-/* Tasks are UNIT weight rows (TALL matrices: more, since short ones restart the stream) by GROUP_ROWS step rows. */
-enum { UNIT = 32, UNIT_TALL = 64, TALL = 4096, GROUP_ROWS = 64, AHEAD = 1536 };
+/* A task is UNIT weight rows (few step rows, TALL matrices: more, since short tasks restart the stream) by a group of
+ * blocks of step rows. Its results wait in SUMS floats. The weights of CHUNK columns stay in the first cache while the
+ * blocks pass by. Groups of more than GROUP_ROWS are halved where threads would go without a task. */
+enum { UNIT = 32, UNIT_TALL = 64, TALL = 4096, SUMS = 16384, CHUNK = 512, GROUP_ROWS = 64 };
 typedef int8_t vb __attribute__((vector_size(VL)));
 
 /* ---- feeds: rows of a step, normalised, quantised, laid in blocks ---- */
@@ -14,8 +17,13 @@ struct input { /* of one call, as one worker sees it */
     int rows, R, blocks;
     bool alone;
 };
-static size_t block_floats(const struct feed *f, int cols, int R) {
-    return (f->quant ? (size_t)cols / QBLOCK * QUANT_WORDS : (size_t)cols) * (size_t)R;
+static enum feed_kind kind_of(enum feed_kind kind, int R) { /* as this instruction set takes it */
+    return kind == FEED_PAIRS && !(BF16_PAIRS && R == ROW_BLOCK) ? FEED_FLOAT : kind;
+}
+/* Floats of a block's first so many columns. */
+static size_t block_floats(enum feed_kind kind, int cols, int R) {
+    const size_t n = (size_t)cols, k = (size_t)R;
+    return (kind == FEED_QUANT ? n / QBLOCK * QUANT_WORDS : kind == FEED_PAIRS ? (n + 1) / 2 : n) * k;
 }
 static struct input inputs(struct worker *w, const struct op_call *c, const struct proj *f) {
     const struct mat *first = &c->m[f->feed[0].x];
@@ -32,37 +40,48 @@ static struct input inputs(struct worker *w, const struct op_call *c, const stru
     in.temp = (float *)(void *)(in.alone ? p : w->own);
     return in;
 }
-/* One row as int8 with a scale per 32 columns, into lane i of a block of R rows. */
+/* 32 columns of one row as int8, and their sums. */
+static void quantise_block(float *feed, int R, int i, const float *x, float inverse, float scale) {
+    int32_t word[QBLOCK / 4], sum[2] = { 0, 0 };
+    for (int j = 0; j < QBLOCK; j += VL) {
+        const vi n = to_int(load(x + j) * inverse);
+        const vb q = __builtin_convertvector(n, vb);
+        memcpy((char *)word + j, &q, VL);
+        const vi bytes = (n << 24) >> 24; /* NaN makes any number */
+        for (int l = 0; l < VL; l++) sum[j >= QBLOCK / 2] += bytes[l];
+    }
+    const int32_t sums[3] = { -8 * (sum[0] + sum[1]), -128 * (sum[0] + sum[1]), -8 * sum[0] };
+    for (int j = 0; j < QBLOCK / 4; j++) memcpy(&feed[j * R + i], &word[j], 4);
+    feed[8 * R + i] = scale;
+    for (int j = 0; j < 3; j++) memcpy(&feed[(9 + j) * R + i], &sums[j], 4);
+}
+/* One row as int8 with a scale per FEED_GROUP columns, into lane i of a block of R rows. */
 static void quantise(float *feed, int R, int i, const float *x, int cols) {
-    for (int b = 0; b < cols / QBLOCK; b++, x += QBLOCK, feed += (size_t)QUANT_WORDS * (size_t)R) {
+    for (int g = 0; g < cols; g += FEED_GROUP) {
+        const int end = cols - g < FEED_GROUP ? cols : g + FEED_GROUP;
         vf most = { 0 }, bad = { 0 };
-        for (int j = 0; j < QBLOCK; j += VL) {
+        for (int j = g; j < end; j += VL) {
             const vf v = load(x + j);
             most = vmax(pick(v < 0, -v, v), most);
             bad += v * 0.0f; /* NaN and infinity must come out as NaN, not vanish in a maximum */
         }
         const float top = max_of(most), inverse = top > 0 ? 127.0f / top : 0, scale = top / 127.0f + sum_of(bad);
-        int32_t word[QBLOCK / 4], sum = 0;
-        vi total = { 0 };
-        for (int j = 0; j < QBLOCK; j += VL) {
-            const vi n = to_int(load(x + j) * inverse);
-            const vb q = __builtin_convertvector(n, vb);
-            memcpy((char *)word + j, &q, VL);
-            total += (n << 24) >> 24; /* as the byte: NaN makes any number */
-        }
-        for (int l = 0; l < VL; l++) sum += total[l];
-        for (int j = 0; j < QBLOCK / 4; j++) memcpy(&feed[j * R + i], &word[j], 4);
-        feed[8 * R + i] = scale;
-        feed[9 * R + i] = scale * (float)sum;
-        sum *= -128;
-        memcpy(&feed[10 * R + i], &sum, 4);
+        for (int j = g; j < end; j += QBLOCK, feed += (size_t)QUANT_WORDS * (size_t)R)
+            quantise_block(feed, R, i, x + j, inverse, scale);
+    }
+}
+static void pairs(float *feed, int R, int i, const float *x, int cols) {
+    for (int j = 0; j < cols; j += 2) {
+        const uint32_t two = (uint32_t)to_bfloat(x[j]) | (j + 1 < cols ? (uint32_t)to_bfloat(x[j + 1]) << 16 : 0);
+        memcpy(&feed[j / 2 * R + i], &two, 4);
     }
 }
 static void make_block(const struct input *in, int b) {
     for (int k = 0; k < in->f->feeds; k++) {
         const struct feed *d = &in->f->feed[k];
         const struct mat *x = &in->c->m[d->x];
-        const size_t floats = block_floats(d, x->cols, in->R);
+        const enum feed_kind kind = kind_of(d->kind, in->R);
+        const size_t floats = block_floats(kind, x->cols, in->R);
         float *feed = in->at[k] + (size_t)b * floats;
         if (in->at[k] == row(x, 0)) continue; /* read as it is */
         if ((b + 1) * in->R > in->rows) memset(feed, 0, floats * sizeof *feed);
@@ -72,138 +91,103 @@ static void make_block(const struct input *in, int b) {
                 NAMED(norm_row)(in->temp, from, x->cols, &in->f->norm[d->norm]);
                 from = in->temp;
             }
-            if (d->quant) quantise(feed, in->R, i, from, x->cols);
-            for (int j = 0; !d->quant && j < x->cols; j++) feed[j * in->R + i] = from[j];
+            if (kind == FEED_QUANT)
+                quantise(feed, in->R, i, from, x->cols);
+            else if (kind == FEED_PAIRS)
+                pairs(feed, in->R, i, from, x->cols);
+            else
+                for (int j = 0; j < x->cols; j++) feed[j * in->R + i] = from[j];
         }
     }
 }
 
-/* ---- tiles: acc[0..R) += VL rows of a panel times R rows of a block ---- */
-typedef void tile_fn(vf *acc, const char *w, const float *x, int cols, int part);
-
-INLINE void tile_f32(const int R, vf *acc, const char *w, const float *x, int cols, int part) {
-    const float *from = (const float *)(const void *)w + part * VL;
-    multiply_add(R, R == 1 ? 4 : 1, acc, (struct product){ from, PANEL, x, 1, R, cols });
-}
-INLINE void tile_16(const int R, const bool bf, vf *acc, const char *w, const float *x, int cols, int part) {
-    vf a[2][ROW_BLOCK_MAX] = { 0 };
-    w += part * VL * 2;
-    for (int k = 0; k < cols; k++, w += 2 * PANEL, x += R) {
-        const vf v = bf ? bfloats(w) : halves(w);
-        if (R == 1) __builtin_prefetch(w + AHEAD);
-        for (int i = 0; i < R; i++) a[R == 1 ? k & 1 : 0][i] += v * x[i];
-    }
-    for (int i = 0; i < R; i++) acc[i] += a[0][i] + a[1][i];
-}
-INLINE int32_t word(const float *x) {
-    int32_t v;
-    memcpy(&v, x, 4);
-    return v;
-}
-INLINE void tile_q8(const int R, vf *acc, const char *w, const float *x, int cols, int part) {
-    vf a[ROW_BLOCK_MAX];
-    for (int i = 0; i < R; i++) a[i] = acc[i];
-    for (int b = 0; b < cols / QBLOCK; b++, x += QUANT_WORDS * R, w += 34 * PANEL) {
-        vi s[ROW_BLOCK_MAX];
-        const char *cell = w + 2 * PANEL + part * VL * 4;
-        for (int i = 0; i < R; i++) s[i] = BIASED ? all_int(word(&x[10 * R + i])) : (vi){ 0 };
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; j++) {
-            const vi v = load_bytes(cell + 4 * PANEL * j), first = s8_first(v);
-            if (R == 1) __builtin_prefetch(cell + 4 * PANEL * j + AHEAD);
-            for (int i = 0; i < R; i++) s[i] = dot_s8(s[i], first, v, word(&x[j * R + i]));
-        }
-        const vf d = halves(w + part * VL * 2);
-        for (int i = 0; i < R; i++) a[i] += to_float(s[i]) * (d * x[8 * R + i]);
-    }
-    for (int i = 0; i < R; i++) acc[i] = a[i];
-}
-INLINE void tile_q4(const int R, const bool minima, vf *acc, const char *w, const float *x, int cols, int part) {
-    const int head = minima ? 4 * PANEL : 2 * PANEL;
-    vf a[ROW_BLOCK_MAX];
-    for (int i = 0; i < R; i++) a[i] = acc[i];
-    for (int b = 0; b < cols / QBLOCK; b++, x += QUANT_WORDS * R, w += head + 16 * PANEL) {
-        vi s[ROW_BLOCK_MAX];
-        const char *cell = w + head + part * VL * 4;
-        for (int i = 0; i < R; i++) s[i] = minima ? (vi){ 0 } : all_int(word(&x[10 * R + i])) >> 4; /* -8 * sum */
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) {
-            const vi v = load_bytes(cell + 4 * PANEL * j), low = v & 0x0f0f0f0f, high = (v >> 4) & 0x0f0f0f0f;
-            if (R == 1) __builtin_prefetch(cell + 4 * PANEL * j + AHEAD);
-            for (int i = 0; i < R; i++) s[i] = dot_nibbles(s[i], low, word(&x[2 * j * R + i]));
-            for (int i = 0; i < R; i++) s[i] = dot_nibbles(s[i], high, word(&x[(2 * j + 1) * R + i]));
-        }
-        const vf d = halves(w + part * VL * 2), m = minima ? halves(w + 2 * PANEL + part * VL * 2) : d;
-        for (int i = 0; i < R; i++) {
-            a[i] += to_float(s[i]) * (d * x[8 * R + i]);
-            if (minima) a[i] += m * x[9 * R + i];
-        }
-    }
-    for (int i = 0; i < R; i++) acc[i] = a[i];
-}
-/* X(name, body with R as its first argument, the rest) */
-#define TILES(R)                                                                                                       \
-    static void f32_##R(vf *a, const char *w, const float *x, int n, int part) { tile_f32(R, a, w, x, n, part); }      \
-    static void f16_##R(vf *a, const char *w, const float *x, int n, int part) { tile_16(R, 0, a, w, x, n, part); }    \
-    static void bf16_##R(vf *a, const char *w, const float *x, int n, int part) { tile_16(R, 1, a, w, x, n, part); }   \
-    static void q8_0_##R(vf *a, const char *w, const float *x, int n, int part) { tile_q8(R, a, w, x, n, part); }      \
-    static void q4_0_##R(vf *a, const char *w, const float *x, int n, int part) { tile_q4(R, 0, a, w, x, n, part); }   \
-    static void q4_1_##R(vf *a, const char *w, const float *x, int n, int part) { tile_q4(R, 1, a, w, x, n, part); }   \
-    static tile_fn *const tiles_##R[] = {                                                                              \
-        [DTYPE_F32] = f32_##R,   [DTYPE_F16] = f16_##R,   [DTYPE_BF16] = bf16_##R,                                     \
-        [DTYPE_Q8_0] = q8_0_##R, [DTYPE_Q4_0] = q4_0_##R, [DTYPE_Q4_1] = q4_1_##R,                                     \
-    };
-TILES(1)
-TILES(4)
-#if defined(__AVX512F__)
-enum { ROW_BLOCK = 12 }; /* 12 sums and 12 integer sums of 32 registers */
-TILES(12)
-#define TILES_MOST tiles_12
-#else
-enum { ROW_BLOCK = 4 };
-#define TILES_MOST tiles_4
-#endif
-
-/* ---- a panel of one segment for one block, into out[i * unit + lane] ---- */
-static void panel(const struct input *in, const struct seg *g, int r, int b, float *out, int ld) {
-    vf acc[2][PARTS][ROW_BLOCK_MAX];
-    for (int side = 0; side <= g->gate; side++)
-        for (int part = 0; part < PARTS; part++) memset(acc[side][part], 0, sizeof(vf) * (size_t)in->R);
-    tile_fn *const *tiles = in->R == 1 ? tiles_1 : in->R == 4 ? tiles_4 : TILES_MOST;
-    for (int t = 0; t < g->terms; t++) {
-        const struct term *e = &g->t[t];
-        const struct packed *pk = e->w->packed;
-        const char *p = pk->p + (size_t)(r / PANEL) * pk->stride;
-        const struct feed d = { .quant = cpu_form_quant(pk->form) };
-        const float *x = in->at[e->feed] + (size_t)b * block_floats(&d, e->w->cols, in->R);
-        vf(*a)[ROW_BLOCK_MAX] = acc[g->gate ? t : 0];
-        for (int part = 0; part < PARTS; part++) {
-            tiles[pk->form](a[part], p, x, e->w->cols, part);
-            const vf bias = e->b ? load(vector_of(e->b) + r + part * VL) : (vf){ 0 };
-            for (int i = 0; e->b && i < in->R; i++) a[part][i] += bias;
-        }
-    }
-    for (int i = 0; i < in->R && b * in->R + i < in->rows; i++)
-        for (int part = 0; part < PARTS; part++) {
-            vf v = vact(g->act, acc[0][part][i]);
-            if (g->gate) v *= acc[1][part][i];
-            store(out + i * ld + part * VL, v);
+/* ---- a task: rows r0..r0 + n of one segment by blocks b0..b1 of step rows ---- */
+struct part {
+    const struct input *in;
+    const struct seg *g;
+    int r0, n, b0, b1, ld; /* n: whole panels; ld: columns of the sums */
+    float *sums[2];
+};
+/* sums[i * ld + r] += the term's product, without its bias. */
+static void product(const struct part *p, const struct term *e, float *sums) {
+    const struct packed *pk = e->w->packed;
+    const int R = p->in->R, V = R == 1 ? TILE_ONE : TILE, cols = e->w->cols, last = p->n / VL - 1;
+    const int chunk = p->b1 - p->b0 > 1 ? CHUNK : cols;
+    const enum feed_kind kind = kind_of(feed_kind(pk->form), R);
+    const size_t block = block_floats(kind, cols, R);
+    tile_fn *const tile = NAMED(tile_of)(pk->form, R);
+    for (int k = 0; k < cols; k += chunk)
+        for (int q = 0; q <= last; q += V) {
+            struct tile t = { .cols = cols - k < chunk ? cols - k : chunk, .ld = p->ld };
+            for (int v = 0; v < V; v++) {
+                const int at = p->r0 / VL + (q + v <= last ? q + v : last);
+                t.w[v] = pk->p + (size_t)(at / PARTS) * pk->stride + form_bytes(pk->form, k);
+                t.part[v] = at % PARTS;
+            }
+            for (int b = p->b0; b < p->b1 && !stopped(p->in->w); b++) {
+                t.x = p->in->at[e->feed] + (size_t)b * block + block_floats(kind, k, R);
+                t.c = sums + (b - p->b0) * R * p->ld + q * VL;
+                tile(&t);
+            }
         }
 }
-/* Row i's n results from column r0 on, to where the segment wants them. */
-static void finish(const struct input *in, const struct seg *g, int r0, int i, float *v, int n) {
+static void add_bias(const struct part *p, const struct weight *b, float *v) {
+    for (int j = 0; b && j < p->n; j += VL) store(v + j, load(v + j) + load(vector_of(b) + p->r0 + j));
+}
+/* Row i's results, to where the segment wants them. */
+static void finish(const struct part *p, int i) {
+    const struct seg *g = p->g;
+    const struct input *in = p->in;
     const struct mat *out = &in->c->m[g->out];
-    if (n > out->cols - r0) n = out->cols - r0;
+    const size_t at = (size_t)(i - p->b0 * in->R) * (size_t)p->ld;
+    float *v = p->sums[0] + at, *other = p->sums[g->gate] + at;
+    add_bias(p, g->t[0].b, v);
+    if (g->terms > 1) add_bias(p, g->t[1].b, other);
+    for (int j = 0; j < p->n && (g->act || g->gate); j += VL) {
+        const vf a = vact(g->act, load(v + j));
+        store(v + j, g->gate ? a * load(other + j) : a);
+    }
+    const int n = p->n < out->cols - p->r0 ? p->n : out->cols - p->r0;
     if (g->rope) NAMED(rotate)(v, row(&in->c->m[in->f->angles], i), in->f->rope.rot);
     if (!g->add) {
-        NAMED(put)(out, in->w->s, i, r0, v, n, g->keys);
+        NAMED(put)(out, in->w->s, i, p->r0, v, n, g->keys);
         return;
     }
-    float *y = row(out, i) + r0;
+    float *y = row(out, i) + p->r0;
     for (int j = 0; j < n; j++) y[j] += v[j];
 }
-static int unit(const struct proj *f, const struct seg *g) {
-    return g->rope ? f->rope.head_dim : g->t[0].w->rows < TALL ? UNIT : UNIT_TALL;
+static void part(struct part *p) {
+    const struct seg *g = p->g;
+    const struct input *in = p->in;
+    for (int side = 0; side <= g->gate; side++)
+        memset(p->sums[side], 0, sizeof(float) * (size_t)((p->b1 - p->b0) * in->R * p->ld));
+    for (int t = 0; t < g->terms; t++) product(p, &g->t[t], p->sums[g->gate ? t : 0]);
+    for (int i = p->b0 * in->R; i < p->b1 * in->R && i < in->rows && !stopped(in->w); i++) finish(p, i);
+}
+
+/* ---- the tasks of a call ---- */
+static int sums_ld(int u) { return (u + TILE * VL - 1) / (TILE * VL) * (TILE * VL); }
+static int unit(const struct input *in, const struct seg *g) {
+    if (g->rope) return in->f->rope.head_dim;
+    return in->R > ALONE_ROWS || g->t[0].w->rows < TALL ? UNIT : UNIT_TALL;
+}
+struct tasks {
+    int first[SEGS + 1]; /* unit of weight rows each segment begins with */
+    int each, groups;    /* blocks in a group of step rows, groups */
+};
+static struct tasks tasks_of(const struct input *in) {
+    struct tasks t = { .each = in->blocks };
+    for (int k = 0; k < in->f->segs; k++) {
+        const struct seg *g = &in->f->seg[k];
+        const int u = unit(in, g), room = SUMS / (1 + g->gate) / (sums_ld(u) * in->R);
+        t.first[k + 1] = t.first[k] + (g->t[0].w->rows + u - 1) / u;
+        if (t.each > room) t.each = room;
+    }
+    const int units = t.first[in->f->segs], threads = pool_threads(in->w->pool);
+    while (t.each * in->R > GROUP_ROWS && units * ((in->blocks + t.each - 1) / t.each) < 8 * threads)
+        t.each = (t.each + 1) / 2;
+    t.groups = t.each ? (in->blocks + t.each - 1) / t.each : 0;
+    return t;
 }
 static void run(struct worker *w, const struct op_call *c, const struct proj *f) {
     const struct input in = inputs(w, c, f);
@@ -211,24 +195,23 @@ static void run(struct worker *w, const struct op_call *c, const struct proj *f)
         EACH_TASK(b, w, in.blocks) make_block(&in, b);
         pool_next(w->pool, w->id); /* every block is read by every thread */
     }
-    int first[SEGS + 1] = { 0 };
-    for (int k = 0; k < f->segs; k++)
-        first[k + 1] = first[k] + (f->seg[k].t[0].w->rows + unit(f, &f->seg[k]) - 1) / unit(f, &f->seg[k]);
-    const int each = (GROUP_ROWS + in.R - 1) / in.R, groups = (in.blocks + each - 1) / each;
-    float buffer[ROW_BLOCK_MAX * HEAD_DIM_MAX] __attribute__((aligned(64)));
+    const struct tasks all = tasks_of(&in);
+    float sums[SUMS] __attribute__((aligned(64)));
     bool ready = !in.alone;
-    EACH_TASK(t, w, first[f->segs] * groups) {
+    EACH_TASK(t, w, all.first[f->segs] * all.groups) {
         for (int b = 0; !ready && b < in.blocks; b++) make_block(&in, b); /* within a task: the rows cannot change */
         ready = true;
         int k = 0;
-        while (t / groups >= first[k + 1]) k++;
+        while (t / all.groups >= all.first[k + 1]) k++;
         const struct seg *g = &f->seg[k];
-        const int u = unit(f, g), r0 = (t / groups - first[k]) * u, b0 = t % groups * each;
-        for (int b = b0; b < b0 + each && b < in.blocks; b++) {
-            for (int r = 0; r < u && r0 + r < g->t[0].w->rows; r += PANEL) panel(&in, g, r0 + r, b, buffer + r, u);
-            for (int i = 0; i < in.R && b * in.R + i < in.rows; i++)
-                finish(&in, g, r0, b * in.R + i, buffer + i * u, u);
-        }
+        const int u = unit(&in, g), b0 = t % all.groups * all.each, r0 = (t / all.groups - all.first[k]) * u;
+        const int left = (g->t[0].w->rows + PANEL - 1) / PANEL * PANEL - r0;
+        struct part p = { .in = &in, .g = g, .r0 = r0, .n = u < left ? u : left, .b0 = b0, .b1 = b0 + all.each };
+        if (p.b1 > in.blocks) p.b1 = in.blocks;
+        p.ld = sums_ld(u);
+        p.sums[0] = sums;
+        p.sums[1] = sums + SUMS / 2;
+        part(&p);
     }
 }
 void NAMED(op_proj)(struct worker *w, const struct op_call *c) { run(w, c, c->priv); }
@@ -236,60 +219,3 @@ void NAMED(op_linear)(struct worker *w, const struct op_call *c) {
     const struct proj f = cpu_linear_as_proj(c);
     run(w, c, &f);
 }
-
-/* ---- the machine's ceilings, for probe ---- */
-static float stream(const char *p, size_t bytes) {
-    vi s[4] = { 0 };
-    for (size_t i = 0; i + 4 * sizeof(vi) <= bytes; i += 4 * sizeof(vi)) {
-        __builtin_prefetch(p + i + AHEAD);
-        for (int k = 0; k < 4; k++) s[k] ^= load_bytes(p + i + (size_t)k * sizeof(vi));
-    }
-    return sum_of(to_float(s[0] ^ s[1] ^ s[2] ^ s[3]));
-}
-static float multiply(long rounds, double *flops) {
-    enum { CHAINS = 10 };
-    vf a[CHAINS];
-    for (int i = 0; i < CHAINS; i++) a[i] = all((float)i);
-    const vf x = all(0.999f), y = all(0.001f);
-    for (long r = 0; r < rounds; r++) /* each round needs the one before: without -ffast-math none can be left out */
-        for (int i = 0; i < CHAINS; i++) a[i] = a[i] * x + y;
-    *flops = 2.0 * VL * CHAINS * (double)rounds;
-    for (int i = 1; i < CHAINS; i++) a[0] += a[i];
-    return sum_of(a[0]);
-}
-/* Four products of bytes a lane and instruction, as quantised weights are multiplied. */
-static float multiply_bytes(long rounds, double *ops) {
-    enum { CHAINS = 10 };
-    vi s[CHAINS], w[CHAINS];
-    volatile int32_t x = 0x01020304; /* read anew each round: no product may be kept for the next */
-    for (int i = 0; i < CHAINS; i++) {
-        s[i] = all_int(0);
-        w[i] = all_int(0x01010101 * (i + 1));
-    }
-    for (long r = 0; r < rounds; r++) {
-        const int32_t v = x;
-        for (int i = 0; i < CHAINS; i++) s[i] = dot_nibbles(s[i], w[i], v);
-    }
-    *ops = 8.0 * VL * CHAINS * (double)rounds;
-    for (int i = 1; i < CHAINS; i++) s[0] ^= s[i];
-    return sum_of(to_float(s[0]));
-}
-const struct kernels NAMED(cpu_kernels) = {
-    .isa = ISA_TEXT,
-    .row_block = ROW_BLOCK,
-    .op = { [OP_EMBED] = NAMED(op_embed),
-            [OP_ANGLES] = NAMED(op_angles),
-            [OP_LINEAR] = NAMED(op_linear),
-            [OP_NORM] = NAMED(op_norm),
-            [OP_ROPE] = NAMED(op_rope),
-            [OP_KV_PUT] = NAMED(op_kv_put),
-            [OP_ATTN] = NAMED(op_attn),
-            [OP_GATE] = NAMED(op_gate),
-            [OP_ADD] = NAMED(op_add),
-            [OP_PICK] = NAMED(op_pick),
-            [OP_NEXT] = NAMED(op_next),
-            [OP_PROJ] = NAMED(op_proj) },
-    .read = stream,
-    .multiply = multiply,
-    .multiply_bytes = multiply_bytes,
-};

@@ -28,54 +28,43 @@ void NAMED(rotate)(float *x, const float *angles, int rot) {
         x[j + half] = b * cs + a * sn;
     }
 }
+/* n numbers, each `apart` bytes from the one before. */
+INLINE void put_head(const size_t bytes, const size_t apart, char *y, const float *v, int n) {
+    for (int j = 0; j < n; j += VL, y += VL * apart) {
+        const int m = n - j < VL ? n - j : VL;
+        char as[VL * sizeof(float)] = { 0 };
+        memcpy(as, v + j, sizeof *v * (size_t)m);
+        if (bytes == 2) store_halves(as, load((const float *)(const void *)as));
+        for (int i = 0; i < m; i++) memcpy(y + (size_t)i * apart, as + (size_t)i * bytes, bytes);
+    }
+}
 /* n columns of result row i from column col on; into the KV pool: at the row's place there. */
 void NAMED(put)(const struct mat *out, const struct step *s, int i, int col, const float *v, int n, bool keys) {
     if (out->dim != DIM_KV) {
         memcpy(row(out, i) + col, v, sizeof *v * (size_t)n);
         return;
     }
-    const int t = s->row[i].kv + s->row[i].pos;
+    const int t = s->row[i].kv + s->row[i].at;
     for (int part; n > 0; n -= part, col += part, v += part) { /* a head at a time */
         part = out->ld - col % out->ld < n ? out->ld - col % out->ld : n;
-        float *y = keys ? key_at(out, t, col) : value_at(out, t, col);
-        for (int j = 0; j < part; j++) y[keys ? j * PANEL : j] = v[j];
+        char *y = keys ? key_at(out, t, col) : value_at(out, t, col);
+        if (out->dt == DTYPE_F16)
+            put_head(2, keys ? 2 * PANEL : 2, y, v, part);
+        else
+            put_head(4, keys ? 4 * PANEL : 4, y, v, part);
     }
 }
 
-static float scale_at(const char *p) {
-    uint16_t h;
-    memcpy(&h, p, 2);
-    return cpu_half(h);
-}
-/* One row of a packed matrix as f32, dequantised as stored. */
-static void unpack_row(float *y, const struct weight *w, int r) {
-    const struct packed *pk = w->packed;
-    const char *p = pk->p + (size_t)(r / PANEL) * pk->stride;
-    const int l = r % PANEL, head = pk->form == DTYPE_Q4_1 ? 4 * PANEL : 2 * PANEL;
-    if (!cpu_form_quant(pk->form)) {
-        for (int c = 0; c < w->cols; c++) {
-            const size_t at = (size_t)c * PANEL + (size_t)l;
-            if (pk->form == DTYPE_F32)
-                memcpy(&y[c], p + 4 * at, 4);
-            else if (pk->form == DTYPE_F16)
-                y[c] = scale_at(p + 2 * at);
-            else
-                memset(&y[c], 0, 4), memcpy((char *)&y[c] + 2, p + 2 * at, 2);
-        }
-        return;
-    }
-    for (int c = 0; c < w->cols; c += QBLOCK, p += dtype_bytes(pk->form, QBLOCK) * PANEL) {
-        const float d = scale_at(p + 2 * l), m = head == 4 * PANEL ? scale_at(p + 2 * PANEL + 2 * l) : 0;
-        const unsigned char *cell = (const unsigned char *)p + head + 4 * l;
-        for (int j = 0; j < QBLOCK; j++) {
-            if (pk->form == DTYPE_Q8_0) {
-                y[c + j] = d * (float)(int8_t)cell[j / 4 * 4 * PANEL + j % 4];
-                continue;
-            }
-            const int byte = cell[j / 8 * 4 * PANEL + j % 4], q = j % 8 < 4 ? byte & 15 : byte >> 4;
-            y[c + j] = d * (float)(pk->form == DTYPE_Q4_0 ? q - 8 : q) + m;
-        }
-    }
+/* Whatever the block says: row i has a next one, what it sees lies in the pool, no row before it writes what it writes,
+ * and what it asks of a mask lies in the mask. */
+static bool fits(const struct worker *w, int i) {
+    const struct step_row *r = &w->s->row[i], *other = w->s->row;
+    if (r->pos < 0 || r->pos == INT32_MAX || r->mask < 0 || r->mask > BEAMS_MAX) return false;
+    if (r->kv < 0 || r->at < 0 || r->at >= w->p->kv_rows - r->kv) return false;
+    for (; other < r; other++)
+        if ((int64_t)other->kv + other->at == r->kv + r->at) return false;
+    const struct kv_mask *m = &w->s->mask[r->mask ? r->mask - 1 : 0];
+    return !r->mask || (m->from >= 0 && r->at - m->from < 32 * MASK_WORDS);
 }
 /* First op of a step: it also vets the step block, and notes each id beside its KV row. */
 void NAMED(op_embed)(struct worker *w, const struct op_call *c) {
@@ -84,11 +73,11 @@ void NAMED(op_embed)(struct worker *w, const struct op_call *c) {
         const struct step_row *r = &w->s->row[i];
         if (r->id < 0 || r->id >= t->rows)
             stop(w, STOP_TOKEN);
-        else if (r->pos < 0 || r->kv < 0 || r->pos >= w->p->kv_rows - r->kv)
+        else if (!fits(w, i))
             stop(w, STOP_KV);
         else {
-            memcpy(row(&c->m[1], r->kv + r->pos), &r->id, sizeof r->id);
-            unpack_row(row(&c->m[0], i), t, r->id);
+            memcpy(row(&c->m[1], r->kv + r->at), &r->id, sizeof r->id);
+            NAMED(unpack_row)(row(&c->m[0], i), t, r->id);
         }
     }
 }
