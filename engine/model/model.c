@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct arch *const archs[] = { &arch_llama };
+static const struct arch *const archs[] = { &arch_llama, &arch_neox };
+/* Endings of tensors that old checkpoints hold and nothing computes with: causal masks, frequencies of RoPE. */
+static const char *const junk[] = { ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq" };
 
 struct model {
     const struct arch *arch;
-    const struct gguf *file;
+    const struct checkpoint *file; /* NULL: weights follow from the configuration alone */
     struct model_config config;
     enum dtype want;
     struct decoder d;
@@ -24,7 +26,7 @@ static const struct arch *find(const char *name) {
     return NULL;
 }
 bool model_supported(const char *arch) { return find(arch) != NULL; }
-const char *model_archs(void) { return "llama"; }
+const char *model_archs(void) { return "llama, gptneox"; }
 
 static int size_of(const struct model_config *c, enum size s) {
     const int size[SIZE_COUNT] = {
@@ -37,54 +39,109 @@ static int size_of(const struct model_config *c, enum size s) {
     };
     return size[s];
 }
-static int bind(struct model *m, const struct bind *b, int layer, struct err *e) {
-    const struct model_config *c = &m->config;
-    const int rows = size_of(c, b->rows), cols = size_of(c, b->cols);
-    char *base = b->flags & BIND_LAYER ? (char *)&m->d.layer[layer] : (char *)&m->d;
-    struct weight *w = (struct weight *)(void *)(base + b->at);
-    char name[64];
-    if (b->flags & BIND_LAYER)
-        snprintf(name, sizeof name, "blk.%d.%s", layer, b->gguf);
-    else
-        snprintf(name, sizeof name, "%s", b->gguf);
-    const struct gguf_tensor *t = gguf_tensor_find(m->file, name);
-    if (!t && b->flags & BIND_OPTIONAL) return 0;
-    if (!t) return err_set(e, STATUS_FORMAT, "%s: not in the file, but a %s model needs it", name, m->arch->name);
-    const bool vector = cols == 1, fits = t->dim[0] == (uint64_t)(vector ? rows : cols) &&
-                                          t->dim[1] == (uint64_t)(vector ? 1 : rows) && t->dim[2] == 1 &&
-                                          t->dim[3] == 1;
-    if (!fits)
-        return err_set(e, STATUS_FORMAT, "%s: %llux%llu in the file, %dx%d by its configuration", name,
-                       (unsigned long long)t->dim[1], (unsigned long long)t->dim[0], vector ? 1 : rows,
-                       vector ? rows : cols);
+static bool gguf(const struct model *m) { return m->file && checkpoint_kind(m->file) == CHECKPOINT_GGUF; }
+static void tensor_name(const struct model *m, const struct bind *b, int layer, char *out, size_t n) {
+    char prefix[32] = "";
+    if (b->flags & BIND_LAYER && gguf(m))
+        snprintf(prefix, sizeof prefix, "blk.%d.", layer);
+    else if (b->flags & BIND_LAYER)
+        snprintf(prefix, sizeof prefix, m->arch->hf_layer, layer);
+    snprintf(out, n, "%s%s", prefix, gguf(m) ? b->gguf : b->hf);
+}
+static bool wanted(const struct model_config *c, const struct bind *b) {
+    if (b->flags & BIND_ATTN_BIAS) return c->attn_bias;
+    if (b->flags & BIND_MLP_BIAS) return c->mlp_bias;
+    return !(b->flags & BIND_HEAD && c->tied);
+}
+/* Vectors stay as they are, and so does a matrix whose columns do not divide into the groups of a quantised form. */
+static enum dtype want_of(const struct model *m, int cols) {
+    const struct dtype_info *to = dtype_info(m->want);
+    return cols == 1 || (to && cols % to->block) ? DTYPE_NONE : m->want;
+}
+/* Which rows of its tensor w is made of; returns how many rows that tensor has. */
+static int row_map(const struct model *m, const struct bind *b, struct weight *w) {
+    const int part = b->flags & BIND_Q ? 0 : b->flags & BIND_K ? 1 : b->flags & BIND_V ? 2 : -1;
+    const int run = part >= 0 && m->config.qkv_by_head ? m->config.head_dim : w->rows;
+    w->run = run;
+    w->step = part < 0 ? 0 : 3 * run;
+    w->first = part < 0 ? 0 : part * run;
+    w->pairs = b->flags & BIND_ROTATED && m->config.rope_pairs ? m->config.head_dim : 0;
+    return part < 0 ? w->rows : 3 * w->rows;
+}
+static int check(const struct weight *w, const struct tensor *t, int rows, struct err *e) {
+    const bool vector = w->cols == 1;
+    const uint64_t want[4] = { (uint64_t)(vector ? rows : w->cols), (uint64_t)(vector ? 1 : rows), 1, 1 };
     const struct dtype_info *dt = dtype_info(t->dt);
-    if (!dt) return err_set(e, STATUS_FORMAT, "%s: its number format %d is not known", name, t->dt);
-    if (t->bytes != dtype_bytes(t->dt, (size_t)rows * (size_t)cols) || !t->bytes)
-        return err_set(e, STATUS_FORMAT, "%s: %llu bytes do not hold %dx%d numbers of %s", name,
-                       (unsigned long long)t->bytes, rows, cols, dt->name);
-    *w =
-        (struct weight){ .rows = rows, .cols = cols, .run = rows, .dt = dt->dt, .want = vector ? DTYPE_NONE : m->want };
-    memcpy(w->name, name, sizeof w->name);
-    w->pairs = b->flags & BIND_ROTATED && c->rope_pairs ? c->head_dim : 0;
-    w->offset = t->offset;
-    w->bytes = t->bytes;
-    m->list[m->n++] = w;
+    if (memcmp(t->dim, want, sizeof want) != 0)
+        return err_set(e, STATUS_FORMAT, "%s: %llux%llu in the file, %dx%d by its configuration", w->name,
+                       (unsigned long long)t->dim[1], (unsigned long long)t->dim[0], (int)want[1], (int)want[0]);
+    if (!dt)
+        return err_set(e, STATUS_FORMAT, "%s has dtype %s, which no weight of a model here can have", w->name,
+                       t->dt_name);
+    const size_t bytes = dtype_bytes(t->dt, (size_t)rows * (size_t)w->cols);
+    if (t->bytes != bytes || !bytes)
+        return err_set(e, STATUS_FORMAT, "%s: %llu bytes do not hold %dx%d numbers of %s", w->name,
+                       (unsigned long long)t->bytes, rows, w->cols, dt->name);
     return 0;
 }
+/* What the weight would be, were there a file. */
+static void imagine(const struct model *m, struct weight *w, int rows) {
+    const struct dtype_info *dt = dtype_info(m->config.dtype);
+    w->dt = !dt ? DTYPE_F16 : dt->block > 1 && w->cols == 1 ? DTYPE_F32 : dt->dt;
+    w->bytes = dtype_bytes(w->dt, (size_t)rows * (size_t)w->cols);
+}
+static int bind(struct model *m, const struct bind *b, int layer, struct err *e) {
+    if (!wanted(&m->config, b)) return 0;
+    char *base = b->flags & BIND_LAYER ? (char *)&m->d.layer[layer] : (char *)&m->d;
+    struct weight *w = (struct weight *)(void *)(base + b->at);
+    *w = (struct weight){ .rows = size_of(&m->config, b->rows), .cols = size_of(&m->config, b->cols) };
+    w->want = want_of(m, w->cols);
+    tensor_name(m, b, layer, w->name, sizeof w->name);
+    const int rows = row_map(m, b, w);
+    const struct tensor *t = m->file ? checkpoint_tensor(m->file, w->name) : NULL;
+    m->list[m->n++] = w;
+    if (!m->file) {
+        imagine(m, w, rows);
+        return 0;
+    }
+    if (!t)
+        return err_set(e, STATUS_FORMAT, "%s: not in the file, but a %s model with this configuration needs it",
+                       w->name, m->arch->name);
+    w->dt = t->dt;
+    w->file = t->file;
+    w->offset = t->offset;
+    w->bytes = t->bytes;
+    return check(w, t, rows, e);
+}
+/* In the order in which the files are best read; weights over one tensor follow each other. */
 static int by_place(const void *a, const void *b) {
     const struct weight *x = *(struct weight *const *)a, *y = *(struct weight *const *)b;
+    if (x->file != y->file) return x->file - y->file;
     if (x->offset != y->offset) return x->offset < y->offset ? -1 : 1;
     return x->first - y->first;
 }
+static bool ends_with(const char *s, const char *end) {
+    const size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcmp(s + n - m, end);
+}
+static bool ignored(const struct model *m, const char *name) {
+    for (size_t i = 0; i < sizeof junk / sizeof *junk; i++)
+        if (ends_with(name, junk[i])) return true;
+    for (int i = 0; i < m->arch->binds; i++) { /* tied by its configuration, yet stored: the embedding counts */
+        const struct bind *b = &m->arch->bind[i];
+        if (b->flags & BIND_HEAD && m->config.tied && !strcmp(name, gguf(m) ? b->gguf : b->hf)) return true;
+    }
+    return false;
+}
 /* A tensor that nothing reads would be a different model than the one computed here. */
 static int all_used(const struct model *m, struct err *e) {
-    for (int i = 0; i < gguf_tensors(m->file); i++) {
-        const struct gguf_tensor *t = gguf_tensor_at(m->file, i);
+    for (int i = 0; i < checkpoint_tensors(m->file); i++) {
+        const struct tensor *t = checkpoint_tensor_at(m->file, i);
         bool used = false;
         for (int k = 0; k < m->n && !used; k++)
             used = m->list[k]->offset == t->offset && !strcmp(m->list[k]->name, t->name);
-        if (!used)
-            return err_set(e, STATUS_FORMAT, "%s: not part of a %s model as this engine knows it", t->name,
+        if (!used && !ignored(m, t->name))
+            return err_set(e, STATUS_FORMAT, "%s: not part of a %s model with this configuration", t->name,
                            m->arch->name);
     }
     return 0;
@@ -95,33 +152,60 @@ static int bind_all(struct model *m, struct err *e) {
     for (int i = 0; i < a->binds && !rc; i++)
         for (int layer = 0; layer < (a->bind[i].flags & BIND_LAYER ? m->d.n : 1) && !rc; layer++)
             rc = bind(m, &a->bind[i], layer, e);
-    return rc ? rc : all_used(m, e);
+    if (rc || !m->file) return rc;
+    qsort(m->list, (size_t)m->n, sizeof(struct weight *), by_place);
+    return all_used(m, e);
 }
-int model_open(struct model **out, const struct gguf *g, const struct model_config *c, enum dtype want, struct err *e) {
-    const struct arch *arch = find(c->arch);
-    *out = NULL;
-    if (!arch) return err_set(e, STATUS_FORMAT, "architecture '%s' is not supported; %s is", c->arch, model_archs());
-    if (want != DTYPE_NONE && want != DTYPE_F32 && want != DTYPE_F16)
-        return err_set(e, STATUS_INVALID, "weights can be kept as stored, or become f32 or f16");
+/* All that is no weight. */
+static void shape(struct decoder *d, enum norm norm, const struct model_config *c) {
+    static const enum act act[] = {
+        [CONFIG_SILU] = ACT_SILU, [CONFIG_GELU] = ACT_GELU, [CONFIG_GELU_TANH] = ACT_GELU_TANH
+    };
+    d->parallel = c->parallel;
+    d->ends.norm.kind = norm;
+    d->ends.norm.eps = c->norm_eps;
+    for (struct layer *l = d->layer; l < d->layer + d->n; l++) {
+        l->ln1.kind = l->ln2.kind = norm;
+        l->ln1.eps = l->ln2.eps = c->norm_eps;
+        l->attn.shape = (struct attn_of){ c->heads, c->kv_heads, c->head_dim };
+        l->attn.rope = (struct rope){ c->head_dim, c->rope_dims, c->rope_theta };
+        l->mlp.act = act[c->act];
+    }
+}
+static int check_options(const struct model_config *c, enum dtype want, struct err *e) {
+    if (!model_supported(c->arch))
+        return err_set(e, STATUS_FORMAT, "architecture '%s' is not supported; %s are", c->arch, model_archs());
+    if (want != DTYPE_NONE && want != DTYPE_F32 && want != DTYPE_F16 && want != DTYPE_BF16 && want != DTYPE_Q8_0 &&
+        want != DTYPE_Q4_0)
+        return err_set(e, STATUS_INVALID, "weights can be kept as stored, or become f32, f16, bf16, q8_0 or q4_0");
     if (c->rope_pairs && c->rope_dims != c->head_dim)
         return err_set(e, STATUS_FORMAT, "%d of %d dimensions are rotated pairwise: only whole heads are supported",
                        c->rope_dims, c->head_dim);
-    int rc = STATUS_NOMEM;
+    if (find(c->arch) == &arch_neox && c->kv_heads != c->heads)
+        return err_set(e, STATUS_FORMAT, "%d KV heads for %d heads: a %s model has as many", c->kv_heads, c->heads,
+                       c->arch);
+    return 0;
+}
+int model_open(struct model **out, const struct checkpoint *file, const struct model_config *c, enum dtype want,
+               struct err *e) {
+    *out = NULL;
+    int rc = check_options(c, want, e);
+    if (rc) return rc;
     struct model *m = mem_zero(1, sizeof *m);
-    if (!m) return err_set(e, rc, "no memory for a model");
-    *m = (struct model){ .arch = arch, .file = g, .config = *c, .want = want, .d = { .n = c->layers } };
+    if (!m) return err_set(e, STATUS_NOMEM, "no memory for a model");
+    *m = (struct model){ .arch = find(c->arch), .config = *c, .want = want, .d = { .n = c->layers } };
+    if (file && checkpoint_tensors(file)) m->file = file;
     m->d.layer = mem_zero((size_t)c->layers, sizeof *m->d.layer);
-    m->list = mem_zero((size_t)c->layers * (size_t)arch->binds, sizeof *m->list);
+    m->list = mem_zero((size_t)c->layers * (size_t)m->arch->binds, sizeof(struct weight *));
     if (!m->d.layer || !m->list)
-        err_set(e, rc, "no memory for a model of %d layers", c->layers);
+        rc = err_set(e, STATUS_NOMEM, "no memory for a model of %d layers", c->layers);
     else
         rc = bind_all(m, e);
     if (rc) {
         model_close(m);
         return rc;
     }
-    arch->shape(&m->d, c);
-    qsort(m->list, (size_t)m->n, sizeof(struct weight *), by_place);
+    shape(&m->d, m->arch->norm, c);
     *out = m;
     return 0;
 }

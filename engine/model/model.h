@@ -3,13 +3,15 @@
 #ifndef JAEDA_MODEL_MODEL_H
 #define JAEDA_MODEL_MODEL_H
 #include "compute/program.h"
-#include "data/config.h"
+#include "data/checkpoint.h"
 
 struct model;
-/* Binds every weight (name, shape and dtype checked; the error names the tensor) without reading weight bytes. want:
- * DTYPE_NONE keeps what the file stores; DTYPE_F32 or DTYPE_F16 is what weights become when packed. g and c are copied
- * from or borrowed: g must outlive the model. */
-int model_open(struct model **out, const struct gguf *g, const struct model_config *c, enum dtype want, struct err *e);
+/* Binds every weight (name, shape and dtype checked; the error names the tensor) without reading weight bytes. want: what
+ * matrices become when packed (see struct weight); one whose columns make no whole groups keeps its form. file NULL, or
+ * without tensors: no weights exist; descriptors follow from the configuration alone (c->dtype, else f16), for %fit and
+ * dummy weights. file must outlive the model. */
+int model_open(struct model **out, const struct checkpoint *file, const struct model_config *c, enum dtype want,
+               struct err *e);
 void model_close(struct model *m);
 /* Records the whole forward pass into p and returns the logits of the picked rows (kept). Errors are sticky in p. */
 struct mat model_record(struct model *m, struct program *p);
@@ -18,6 +20,6 @@ int model_weights(const struct model *m);
 struct weight *model_weight(struct model *m, int i);
 uint64_t model_params(const struct model *m);
 bool model_supported(const char *arch);
-const char *model_archs(void); /* "llama": for error texts */
+const char *model_archs(void); /* "llama, gptneox": for error texts */
 
 #endif

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Q
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama import modeling_llama
 
-from reference import Vectors, greedy, hf_name, to_pairs
+from reference import LlamaWatch, Vectors, greedy, hf_name, to_pairs
 
 HERE = pathlib.Path(__file__).parent
 VOCAB, CONTEXT, PROMPT, NEW = 267, 256, 12, 64
@@ -113,50 +112,6 @@ def write_gguf(path, name, s, stored):
     w.close()
 
 
-class Watch:
-    """Records each activation of one forward pass under the engine's labels; of two equal ones the first comes first."""
-
-    def __init__(self, model, out):
-        self.handles, self.out, self.layer = [], out, -1
-        core = model.model
-        self.on(core.embed_tokens, "embed", -1)
-        for i, L in enumerate(core.layers):
-            self.on(L.input_layernorm, "ln1", i)
-            for part in "qkv":
-                self.on(getattr(L.self_attn, f"{part}_proj"), f"attn.{part}", i)
-            self.on(L.self_attn.o_proj, "attn.mix", i, before=True)
-            self.on(L.self_attn.o_proj, "attn.o", i)
-            self.on(L.post_attention_layernorm, "residual", i, before=True)
-            self.on(L.post_attention_layernorm, "ln2", i)
-            self.on(L.mlp.gate_proj, "mlp.gate", i)
-            self.on(L.mlp.up_proj, "mlp.up", i)
-            self.on(L.mlp.down_proj, "mlp.gate*up", i, before=True)
-            self.on(L.mlp.down_proj, "mlp.down", i)
-            self.on(L, "residual", i)
-        self.on(core.norm, "norm", -1)
-        self.on(model.lm_head, "head", -1)
-        self.rope, modeling_llama.apply_rotary_pos_emb = modeling_llama.apply_rotary_pos_emb, self.rotate
-
-    def on(self, module, label, layer, before=False):
-        def take(_, args, result=None):
-            value = args[0] if before else result
-            value = value[0] if isinstance(value, tuple) else value
-            self.layer = layer
-            self.out.add(label, layer, value[0])
-        self.handles.append(module.register_forward_pre_hook(take) if before else module.register_forward_hook(take))
-
-    def rotate(self, q, k, *rest, **more):
-        q, k = self.rope(q, k, *rest, **more)
-        for x in (q, k):  # [1, heads, rows, d] -> [rows, heads * d]
-            self.out.add("rope", self.layer, x[0].transpose(0, 1).reshape(x.shape[2], -1))
-        return q, k
-
-    def close(self):
-        modeling_llama.apply_rotary_pos_emb = self.rope
-        for h in self.handles:
-            h.remove()
-
-
 def make(name, s):
     rng = np.random.default_rng(s["seed"])
     for seed in range(s["seed"] * 1000, s["seed"] * 1000 + 100):
@@ -172,7 +127,7 @@ def make(name, s):
     out = Vectors()
     out.add("prompt", -1, prompt)
     out.add("greedy", -1, ids)
-    watch = Watch(model, out) if name != "quant" else None
+    watch = LlamaWatch(model, out) if name != "quant" else None
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[0]
         if watch:

@@ -10,22 +10,30 @@
 /* after setjmp.h and stdarg.h, which it needs */
 #include <cmocka.h>
 
+/* Weights over the same tensor follow each other: its bytes are read once. */
 static int read_weights(struct rig *r, struct err *e) {
+    const struct weight *last = NULL;
+    char *bytes = NULL;
     for (int i = 0; i < model_weights(r->model) && !e->code; i++) {
         struct weight *w = model_weight(r->model, i);
-        void *bytes = mem_alloc((size_t)w->bytes);
-        if (!bytes || pread(gguf_fd(r->gguf), bytes, (size_t)w->bytes, (off_t)w->offset) != (ssize_t)w->bytes)
-            err_set(e, STATUS_IO, "%s: cannot be read", w->name);
-        else
-            r->api->fill(r->be, w, bytes, e);
-        mem_free(bytes);
+        if (!last || last->file != w->file || last->offset != w->offset) {
+            mem_free(bytes);
+            bytes = mem_alloc((size_t)w->bytes);
+            const int fd = checkpoint_file(r->file, w->file)->fd;
+            if (!bytes || pread(fd, bytes, (size_t)w->bytes, (off_t)w->offset) != (ssize_t)w->bytes)
+                err_set(e, STATUS_IO, "%s: cannot be read", w->name);
+        }
+        if (!e->code) r->api->fill(r->be, w, bytes, e);
+        last = w;
     }
+    mem_free(bytes);
     return e->code;
 }
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static int record(struct rig *r, const struct rig_options *o, struct err *e) {
     program_init(&r->one, r->api, r->be, 1, 1, r->config.context);
     program_init(&r->wide, r->api, r->be, o->rows, o->rows, r->config.context);
+    r->one.kv = r->wide.kv = o->kv == DTYPE_F16 ? DTYPE_F16 : DTYPE_F32;
     r->one_logits = model_record(r->model, &r->one);
     op_next(&r->one, r->one_logits);
     r->wide_logits = model_record(r->model, &r->wide);
@@ -44,8 +52,8 @@ int rig_open(struct rig *r, const struct rig_options *o, struct err *e) {
     unsetenv("JAEDA_ISA");
     if (before) setenv("JAEDA_ISA", before, 1);
     mem_free(before);
-    if (!r->be || gguf_open(&r->gguf, o->path, e) || config_from_gguf(&r->config, r->gguf, e) ||
-        model_open(&r->model, r->gguf, &r->config, o->want, e) || record(r, o, e) ||
+    if (!r->be || checkpoint_open(&r->file, o->path, e) || checkpoint_config(r->file, &r->config, e) ||
+        model_open(&r->model, r->file, &r->config, o->want, e) || record(r, o, e) ||
         r->api->place(r->be, programs, 2, &r->slab, e) || read_weights(r, e))
         return e->code;
     r->arena = r->api->alloc(r->be, r->arena_bytes);
@@ -64,7 +72,7 @@ void rig_close(struct rig *r) {
     if (r->kv) r->api->free(r->be, r->kv, r->kv_bytes);
     if (r->slab) r->api->drop(r->be, r->slab);
     model_close(r->model);
-    gguf_close(r->gguf);
+    checkpoint_close(r->file);
     r->api->close(r->be);
 }
 int rig_wide(struct rig *r, const int *id, int n, int pos, struct watch *w, float *out, struct err *e) {
@@ -90,7 +98,7 @@ int rig_greedy(struct rig *r, int *out, int n, struct err *e) {
 bool default_model(char path[CATALOG_PATH]) {
     const struct catalog_entry *entry;
     struct err e = { 0 };
-    if (!catalog_resolve("smollm2-135m", path, &entry, &e)) return true;
+    if (!catalog_resolve("smollm2-135m", NULL, path, &entry, &e)) return true;
     fprintf(stderr, "%s\n", e.text);
     const char *skip = getenv("JAEDA_ALLOW_SKIP");
     if (!skip || strcmp(skip, "1") != 0) fail_msg("the default model is not on this disk");

@@ -2,12 +2,11 @@
 #ifndef GOLDEN_RIG_H
 #define GOLDEN_RIG_H
 #include "data/catalog.h"
-#include "data/gguf.h"
 #include "model/model.h"
 
 struct rig_options {
-    const char *path;
-    enum dtype want;
+    const char *path; /* a GGUF file or a folder */
+    enum dtype want, kv;
     bool fuse;
     const char *isa; /* as JAEDA_ISA takes it; NULL: what the environment says */
     int threads, rows;
@@ -15,7 +14,7 @@ struct rig_options {
 struct rig {
     const struct backend_api *api;
     struct backend *be;
-    struct gguf *gguf;
+    struct checkpoint *file;
     struct model_config config;
     struct model *model;
     struct program wide, one; /* rows rows with logits of all; one row, then the next token */

@@ -52,11 +52,11 @@ static void feed_prompt(struct bench *b, int prompt) {
     const int *id = ints(b, "prompt", prompt, &n);
     memset(b->step, 0, sizeof *b->step);
     step_rows(b->step, id, n, 0, b->model.seq[0].base, true);
-    replay(b, &b->model.prefill);
+    replay(b, &b->model.program[PROGRAM_PREFILL]);
 }
 /* What the last call of the prefill program chose from. */
 static const float *logits(const struct bench *b) {
-    const struct program *p = &b->model.prefill;
+    const struct program *p = &b->model.program[PROGRAM_PREFILL];
     const struct op_call *next = &p->call[p->n - 1];
     assert_int_equal(next->op, OP_NEXT);
     return program_at(p, next->m[0]);
@@ -81,7 +81,7 @@ static int equal_tokens(struct bench *b, int prompt, bool fed) {
     int same = 0;
     feed_prompt(b, prompt);
     for (int i = 0; i < NEW; i++) {
-        if (i) replay(b, &b->model.decode);
+        if (i) replay(b, &b->model.program[PROGRAM_DECODE]);
         same += b->step->ring[i % RING] == want[i];
         if (fed) b->step->row[0].id = want[i];
     }

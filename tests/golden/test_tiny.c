@@ -1,8 +1,10 @@
-/* test_tiny.c - tiny random Llamas against the reference framework (make_tiny.py): every activation of the unfused
- * program in execution order, the logits of every position, 64 greedy tokens; per instruction set, fused and not. */
+/* test_tiny.c - tiny random models against the reference framework (make_tiny.py, make_folders.py, make_types.py): every activation of
+ * the unfused program in execution order, the logits of every position, 64 greedy tokens; per instruction set, fused and
+ * not. GGUF files against the folders they were made from, and what rounding of the weights costs. */
 #include "base/mem.h"
 #include "rig.h"
 #include "vectors.h"
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,9 +12,9 @@
 /* after setjmp.h and stdarg.h, which it needs */
 #include <cmocka.h>
 
-enum { PROMPT = 12, NEW = 64, VOCAB = 267 };
+enum { PROMPT = 12, NEW = 64, SAMPLE = 16 };
 static const double TOLERANCE = 1e-4;
-static const char *const isas[] = { "scalar", "avx2", "avx512", "avx512-vnni" };
+static const char *const isas[] = { "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16" };
 
 struct dump { /* state of one watched replay */
     const struct vectors *v;
@@ -37,6 +39,7 @@ static void compare(void *arg, const struct op_call *c, const struct mat *m, int
     if (c->op == OP_ANGLES || c->op == OP_PICK || c->op == OP_NEXT) return; /* nothing the reference has a name for */
     const int nth = times_seen(d, c);
     const struct record *r = vectors_find(d->v, c->label, c->layer, nth);
+    if (!r && !strcmp(c->label, "head") && vectors_find(d->v, "head.sample", -1, 0)) return; /* check_logits() */
     if (!r || r->rows != rows || r->cols != m->cols) {
         print_message("  %s #%d, layer %d: the reference has no %d x %d of it\n", c->label, nth, c->layer, rows,
                       m->cols);
@@ -55,67 +58,97 @@ static void compare(void *arg, const struct op_call *c, const struct mat *m, int
         print_message("  %s%s #%d, layer %d: max abs diff %.3g\n", d->wrong == 1 ? "first divergence: " : "", c->label,
                       nth, c->layer, most);
 }
-static void check_activations(struct rig *r, const struct vectors *v, const int *prompt, float *logits) {
+static void check_activations(struct rig *r, const struct vectors *v, float *logits) {
     struct dump d = { .v = v };
     struct watch w = { .dump = compare, .arg = &d };
     struct err e = { 0 };
-    assert_int_equal(rig_wide(r, prompt, PROMPT, 0, &w, logits, &e), 0);
+    assert_int_equal(rig_wide(r, vectors_find(v, "prompt", -1, 0)->i, PROMPT, 0, &w, logits, &e), 0);
     print_message("  %d activations, max abs diff %.2g\n", d.compared, d.most);
     assert_int_equal(d.wrong, 0);
-    int expected = 0; /* none may be left out: all that the file holds but prompt and greedy */
-    for (int i = 0; i < v->n; i++) expected += v->record[i].f != NULL;
+    int expected = 0; /* none may be left out: all that the file holds but prompt, greedy and samples */
+    for (int i = 0; i < v->n; i++) expected += v->record[i].f != NULL && strncmp(v->record[i].label, "head.", 5) != 0;
     assert_int_equal(d.compared, expected);
 }
-static void check_logits(const char *how, const float *got, const struct record *want, double tolerance) {
-    const double diff = max_diff(got, want->f, (size_t)PROMPT * VOCAB);
+static double logits_diff(const struct rig *r, const struct vectors *v, const float *got) {
+    const struct record *all = vectors_find(v, "head", -1, 0), *last = vectors_find(v, "head.last", -1, 0),
+                        *some = vectors_find(v, "head.sample", -1, 0);
+    const size_t vocab = (size_t)r->config.vocab;
+    assert_int_equal(vocab, (all ? all : last)->cols);
+    if (all) return max_diff(got, all->f, PROMPT * vocab);
+    double most = max_diff(got + (PROMPT - 1) * vocab, last->f, vocab);
+    for (size_t i = 0; i < PROMPT; i++)
+        for (size_t k = 0; k < (size_t)some->cols; k++)
+            most = fmax(most, max_diff(&got[i * vocab + k * SAMPLE], &some->f[i * (size_t)some->cols + k], 1));
+    return most;
+}
+static void check_logits(const char *how, double diff, double tolerance) {
     print_message("  %s: max abs diff of the logits %.2g\n", how, diff);
     assert_true(diff <= tolerance);
 }
 /* Whole, in two chunks, token by token: the same logits; then 64 tokens of its own. */
 static void check_runs(struct rig *r, const struct vectors *v, float *logits, double tolerance) {
     const int *prompt = vectors_find(v, "prompt", -1, 0)->i, *greedy = vectors_find(v, "greedy", -1, 0)->i;
-    const struct record *want = vectors_find(v, "head", -1, 0);
+    const size_t vocab = (size_t)r->config.vocab;
     struct err e = { 0 };
     int made[NEW];
     assert_int_equal(rig_wide(r, prompt, PROMPT, 0, NULL, logits, &e), 0);
-    check_logits("whole", logits, want, tolerance);
-    memset(logits, 0, sizeof *logits * PROMPT * VOCAB);
+    check_logits("whole", logits_diff(r, v, logits), tolerance);
+    memset(logits, 0, sizeof *logits * PROMPT * vocab);
     assert_int_equal(rig_wide(r, prompt, 5, 0, NULL, logits, &e), 0);
-    assert_int_equal(rig_wide(r, prompt + 5, PROMPT - 5, 5, NULL, logits + 5 * VOCAB, &e), 0);
-    check_logits("chunked", logits, want, tolerance);
-    for (int i = 0; i < PROMPT; i++) assert_int_equal(rig_one(r, prompt[i], i, logits + i * VOCAB, &e), 0);
-    check_logits("token by token", logits, want, tolerance);
+    assert_int_equal(rig_wide(r, prompt + 5, PROMPT - 5, 5, NULL, logits + 5 * vocab, &e), 0);
+    check_logits("chunked", logits_diff(r, v, logits), tolerance);
+    for (int i = 0; i < PROMPT; i++) assert_int_equal(rig_one(r, prompt[i], i, logits + (size_t)i * vocab, &e), 0);
+    check_logits("token by token", logits_diff(r, v, logits), tolerance);
     assert_int_equal(rig_greedy(r, made, NEW, &e), 0);
     int same = 0;
     for (int i = 0; i < NEW; i++) same += made[i] == greedy[i];
     print_message("  greedy: %d of %d tokens equal\n", same, NEW);
     if (tolerance <= TOLERANCE) assert_memory_equal(made, greedy, sizeof made);
 }
-/* false: this machine has not that instruction set. */
+/* A decode step's calls: NeoX's parallel branches come out as three a layer, layers of one branch after the other as five. */
+static void check_calls(const struct rig *r) {
+    int calls = 0;
+    for (int i = 0; i < r->one.n; i++) calls += r->one.call[i].layer == 0;
+    assert_int_equal(calls, r->config.parallel ? 3 : 5);
+}
+static void path_of(const char *name, bool folder, char *path, size_t n) {
+    snprintf(path, n, folder ? "tests/golden/folders/%s" : "tests/golden/%s.gguf", name);
+}
+static bool is_folder(const char *name) {
+    return strncmp(name, "tiny-", 5) != 0 && strncmp(name, "types-", 6) != 0 && !strchr(name, '.');
+}
+static float *logits_of(const struct rig *r) {
+    float *p = mem_zero(PROMPT * (size_t)r->config.vocab, sizeof *p);
+    assert_non_null(p);
+    return p;
+}
+/* name: of a .bin; what stands before it in "gguf." + name is the other form of the same model. false: this machine has
+ * not that instruction set. */
 static bool run(const char *name, struct rig_options o, double tolerance) {
-    char gguf[64], bin[64];
+    char path[96], bin[96];
     struct rig r;
     struct vectors v;
     struct err e = { 0 };
-    snprintf(gguf, sizeof gguf, "tests/golden/tiny-%s.gguf", name);
-    snprintf(bin, sizeof bin, "tests/golden/tiny-%s.bin", name);
-    o.path = gguf;
+    const char *base = strchr(name, '.') ? strchr(name, '.') + 1 : name;
+    path_of(base, is_folder(name), path, sizeof path);
+    snprintf(bin, sizeof bin, "tests/golden/%s.bin", base);
+    o.path = path;
     o.rows = PROMPT + 1; /* the last row of the bucket stays dead */
-    float *logits = mem_zero(PROMPT * VOCAB, sizeof *logits);
-    assert_non_null(logits);
     if (vectors_open(&v, bin, &e)) fail_msg("%s", e.text);
     const int failed = rig_open(&r, &o, &e);
     const bool there = r.be || !o.isa;
     if (failed && there) fail_msg("%s", e.text);
     if (there) {
+        float *logits = logits_of(&r);
         print_message("%s, %s, %s, %d threads%s\n", name, r.api->isa(r.be),
                       o.want == DTYPE_NONE ? "as stored" : dtype_info(o.want)->name, o.threads,
                       o.fuse ? ", fused" : "");
-        if (!o.fuse && o.want == DTYPE_F32 && vectors_find(&v, "embed", -1, 0))
-            check_activations(&r, &v, vectors_find(&v, "prompt", -1, 0)->i, logits);
+        if (!o.fuse && o.want == DTYPE_F32 && o.kv != DTYPE_F16 && vectors_find(&v, "embed", -1, 0))
+            check_activations(&r, &v, logits);
+        if (o.fuse) check_calls(&r);
         check_runs(&r, &v, logits, tolerance);
+        mem_free(logits);
     }
-    mem_free(logits);
     rig_close(&r);
     vectors_close(&v);
     return there;
@@ -128,35 +161,93 @@ static void every_isa(const char *name, enum dtype want, double tolerance) {
                        tolerance);
     assert_true(ran >= 2); /* the scalar one at least */
 }
-static void tied(void **state) {
+static const char *const exact[] = { "tiny-tied",  "tiny-untied", "tiny-quant", "neox-128",    "neox-256",  "neox-seq",
+                                     "neox-30003", "llama-gqa",   "llama-tied", "types-llama", "types-neox" };
+static void fp32(void **state) {
     (void)state;
-    every_isa("tied", DTYPE_F32, TOLERANCE);
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++) every_isa(exact[i], DTYPE_F32, TOLERANCE);
 }
-static void untied(void **state) {
+static void gguf_forms(void **state) {
     (void)state;
-    every_isa("untied", DTYPE_F32, TOLERANCE);
+    static const char *const names[] = { "gguf.neox-128", "gguf.neox-seq", "gguf.llama-gqa", "gguf.llama-tied" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) every_isa(names[i], DTYPE_F32, TOLERANCE);
 }
-static void quant(void **state) {
-    (void)state;
-    every_isa("quant", DTYPE_F32, TOLERANCE);
-}
-/* F32 and F16 stay exact as stored. Quantised weights meet activations that are rounded to 8 bits, and fp16 rounds the
- * weights: their bounds are loose, some twice what was seen. */
+/* F32 and F16 stay exact as stored. Quantised weights meet activations that are rounded to 8 bits, bf16 ones activations
+ * that are rounded to bf16 where the processor multiplies such: their bounds are loose, some twice what was seen. */
 static void as_stored(void **state) {
     (void)state;
-    every_isa("tied", DTYPE_NONE, TOLERANCE);
-    every_isa("untied", DTYPE_NONE, TOLERANCE);
-    every_isa("quant", DTYPE_NONE, 0.5);
+    every_isa("tiny-tied", DTYPE_NONE, TOLERANCE);
+    every_isa("tiny-untied", DTYPE_NONE, TOLERANCE);
+    every_isa("tiny-quant", DTYPE_NONE, 0.5);
+    every_isa("neox-128", DTYPE_NONE, TOLERANCE);
+    every_isa("neox-seq", DTYPE_NONE, TOLERANCE);
+    every_isa("neox-30003", DTYPE_NONE, TOLERANCE);
+    every_isa("llama-tied", DTYPE_NONE, TOLERANCE);
+    every_isa("neox-256", DTYPE_NONE, 0.15);
+    every_isa("llama-gqa", DTYPE_NONE, 0.15);
+    every_isa("types-llama", DTYPE_NONE, 0.7);
+    every_isa("types-neox", DTYPE_NONE, 0.5);
+    every_isa("types-q8", DTYPE_NONE, 0.5);
 }
-static void fp16(void **state) {
+static void rounded(void **state) {
     (void)state;
-    every_isa("tied", DTYPE_F16, 0.02);
-    every_isa("quant", DTYPE_F16, 0.02);
+    every_isa("tiny-tied", DTYPE_F16, 0.02);
+    every_isa("tiny-quant", DTYPE_F16, 0.02);
+    every_isa("llama-tied", DTYPE_Q8_0, TOLERANCE); /* 48 and 80 columns make no groups of 32: all is kept */
+    every_isa("neox-256", DTYPE_F16, TOLERANCE);    /* its weights are exact in either */
+    static const struct {
+        enum dtype want;
+        double bound;
+    } to[] = { { DTYPE_BF16, 0.15 }, { DTYPE_Q8_0, 0.8 }, { DTYPE_Q4_0, 3 } };
+    static const char *const names[] = { "neox-128", "neox-256", "neox-seq", "neox-30003", "llama-gqa" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (size_t k = 0; k < sizeof to / sizeof *to; k++) every_isa(names[i], to[k].want, to[k].bound);
+}
+static float *whole(struct rig *r, const char *path, enum dtype want, const int *prompt) {
+    const struct rig_options o = { .path = path, .want = want, .fuse = true, .threads = 2, .rows = PROMPT };
+    struct err e = { 0 };
+    if (rig_open(r, &o, &e)) fail_msg("%s: %s", path, e.text);
+    float *p = logits_of(r);
+    if (rig_wide(r, prompt, PROMPT, 0, NULL, p, &e)) fail_msg("%s: %s", path, e.text);
+    return p;
+}
+/* The same numbers packed from other orders of rows. */
+static void gguf_equals_folder(void **state) {
+    (void)state;
+    static const char *const names[] = { "neox-128", "neox-seq", "llama-gqa", "llama-tied" };
+    static const enum dtype wants[] = { DTYPE_NONE, DTYPE_F32, DTYPE_BF16 };
+    for (size_t i = 0; i < sizeof names / sizeof *names * 3; i++) {
+        char path[2][96], bin[96];
+        struct rig r[2];
+        struct vectors v;
+        struct err e = { 0 };
+        snprintf(bin, sizeof bin, "tests/golden/%s.bin", names[i / 3]);
+        if (vectors_open(&v, bin, &e)) fail_msg("%s", e.text);
+        float *p[2];
+        for (int k = 0; k < 2; k++) {
+            path_of(names[i / 3], k, path[k], sizeof path[k]);
+            p[k] = whole(&r[k], path[k], wants[i % 3], vectors_find(&v, "prompt", -1, 0)->i);
+        }
+        const double diff = max_diff(p[0], p[1], PROMPT * (size_t)r[0].config.vocab);
+        print_message("%s: GGUF and folder differ by %.2g\n", names[i / 3], diff);
+        assert_true(diff <= 1e-6);
+        for (int k = 0; k < 2; k++) {
+            mem_free(p[k]);
+            rig_close(&r[k]);
+        }
+        vectors_close(&v);
+    }
+}
+static void kv_of_16_bits(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
+        for (int fuse = 0; fuse < 2; fuse++)
+            run(exact[i], (struct rig_options){ .want = DTYPE_F32, .kv = DTYPE_F16, .fuse = fuse, .threads = 2 }, 0.02);
 }
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tied),      cmocka_unit_test(untied), cmocka_unit_test(quant),
-        cmocka_unit_test(as_stored), cmocka_unit_test(fp16),
+        cmocka_unit_test(fp32),    cmocka_unit_test(gguf_forms),         cmocka_unit_test(as_stored),
+        cmocka_unit_test(rounded), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(kv_of_16_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

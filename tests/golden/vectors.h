@@ -21,8 +21,8 @@ void vectors_close(struct vectors *v);
 /* The nth record (from 0) of that name; NULL: there is none. */
 const struct record *vectors_find(const struct vectors *v, const char *label, int layer, int nth);
 
-/* A line of tokens.txt or templates.txt: read with one getline, comments left out, split at tabs. */
-enum { FIELDS = 3 };
+/* A line of tokens.txt, templates.txt or beams.txt: read with one getline, comments left out, split at tabs. */
+enum { FIELDS = 7 };
 struct line {
     FILE *f;
     char *text, *field[FIELDS];

@@ -111,7 +111,7 @@ static void test_prefill_equals_decode(void **state) {
         kit_link(&pre.p, NULL);
         kit_link(&one.p, NULL);
         struct step s = tokens(tiny_text, TEXT, 0, 3);
-        for (int i = TEXT; i < 16; i++) s.row[i] = (struct step_row){ 1 << 30, -7, -7 }; /* padding is poison */
+        for (int i = TEXT; i < 16; i++) s.row[i] = (struct step_row){ 1 << 30, -7, -7, -7, 99 }; /* padding is poison */
         kit_run(&pre.p, &s);
         for (int i = 0; i < TEXT; i++) {
             s = tokens(tiny_text + i, 1, i, 3);
@@ -331,7 +331,7 @@ static void test_cancel_in_the_middle_leaves_everything_usable(void **state) {
         int rc = 0;
         while (!rc) {
             memcpy(s.n, (int[DIM_COUNT]){ 0, 16, 1, 0 }, sizeof s.n);
-            for (int k = 0; k < 16; k++) s.row[k] = (struct step_row){ tiny_text[k], k, 0 };
+            for (int k = 0; k < 16; k++) s.row[k] = (struct step_row){ tiny_text[k], k, 0, k, 0 };
             s.pick[0] = 15;
             rc = program_replay(&pre.p, &s, NULL, &e);
         }
@@ -427,7 +427,7 @@ static void test_what_is_wrong_is_named(void **state) {
           { "blk.2.ffn_up.weight", "not in the file" } },
         { { .layers = DTYPE_F32, .ends = DTYPE_F32, .want = DTYPE_NONE, .extra = "blk.0.attn_q.bias" },
           { "blk.0.attn_q.bias", "not part of" } },
-        { { .layers = DTYPE_F32, .ends = DTYPE_F32, .want = DTYPE_Q8_0 }, { "f32 or f16", "" } },
+        { { .layers = DTYPE_F32, .ends = DTYPE_F32, .want = DTYPE_Q6_K }, { "f32, f16, bf16", "" } },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err e = { 0 };
@@ -442,8 +442,8 @@ static void test_what_is_wrong_is_named(void **state) {
     struct model *m;
     const struct model_config c = { .arch = "mamba" };
     assert_int_equal(model_open(&m, NULL, &c, DTYPE_NONE, &e), STATUS_FORMAT);
-    assert_non_null(strstr(e.text, "'mamba' is not supported; llama is"));
-    assert_true(model_supported("llama") && !model_supported("mamba"));
+    assert_non_null(strstr(e.text, "'mamba' is not supported; llama, gptneox are"));
+    assert_true(model_supported("llama") && model_supported("gptneox") && !model_supported("mamba"));
     model_close(NULL);
 }
 static void test_an_unsupported_format_is_named_before_anything_is_read(void **state) {
@@ -452,13 +452,33 @@ static void test_an_unsupported_format_is_named_before_anything_is_read(void **s
     struct err e = { 0 };
     setup(&plain, NULL, 1);
     struct weight *w = model_weight(t.model, 4);
-    w->dt = DTYPE_Q6_K;
+    w->dt = DTYPE_Q3_K;
     build(&b, 1, 1, true, false);
     assert_int_equal(program_plan(&b.p, &e), STATUS_FORMAT);
     assert_non_null(strstr(e.text, w->name));
-    assert_non_null(strstr(e.text, "q6_k"));
+    assert_non_null(strstr(e.text, "q3_k"));
     program_fini(&b.p);
     teardown();
+}
+static void test_weights_that_are_no_numbers_end_the_step(void **state) {
+    (void)state;
+    static const char *const names[] = { "blk.1.ffn_up.weight", "output.weight", "output_norm.weight" };
+    for (int k = 0; k < 6; k++) {
+        struct built b;
+        struct err e = { 0 };
+        setup(&plain, NULL, 2);
+        const float bad = k % 2 ? (float)INFINITY : (float)NAN;
+        memcpy((void *)(uintptr_t)kit_bytes(tiny_find(&t, names[k / 2], 0)), &bad, sizeof bad);
+        build(&b, 16, 1, true, true);
+        load((struct built *[]){ &b }, 1);
+        kit_link(&b.p, NULL);
+        struct step s = tokens(tiny_text, TEXT, 0, 0);
+        assert_int_equal(program_replay(&b.p, &s, NULL, &e), STATUS_INVALID);
+        if (!strstr(e.text, "not finite")) fail_msg("%s", e.text);
+        assert_int_equal(s.made, 0);
+        kit_fini(&b.p, true);
+        teardown();
+    }
 }
 /* Every allocation fails once: an error each time, nothing lost (ASan watches), and then it works. */
 static void test_no_memory_anywhere(void **state) {
@@ -514,6 +534,7 @@ int main(void) {
         cmocka_unit_test(test_dumps_agree),
         cmocka_unit_test(test_what_is_wrong_is_named),
         cmocka_unit_test(test_an_unsupported_format_is_named_before_anything_is_read),
+        cmocka_unit_test(test_weights_that_are_no_numbers_end_the_step),
         cmocka_unit_test(test_no_memory_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,12 +4,15 @@
 #include "compute/kit.h"
 #include "data/gguf_build.h"
 #include "model/model.h"
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { HIDDEN = 64, HEADS = 4, KV_HEADS = 2, HD = 16, FFN = 96, VOCAB = 203, LAYERS = 3, KV = 64, TEXT = 12 };
 static const int tiny_text[16] = { 5, 17, 202, 0, 99, 41, 8, 120, 77, 3, 64, 150, 5, 5, 201, 1 };
 
 struct tiny {
-    struct gguf *file;
+    struct checkpoint *file;
+    int fd; /* of the file, which lies in memory only */
     struct model_config config;
     struct model *model;
     unsigned char *data;
@@ -80,7 +83,11 @@ static inline int tiny_open(struct tiny *t, const struct tiny_spec *s, struct er
     put_counts(&head, (uint64_t)n, 0);
     put_align(&head, 32);
     const size_t at = head.n;
-    if (gguf_parse(&t->file, head.p, head.n, at + t->bytes, e)) fail_msg("%s", e->text);
+    char path[32];
+    t->fd = memfd_create("tiny.gguf", 0);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", t->fd);
+    assert_true(write(t->fd, head.p, at) == (ssize_t)at && write(t->fd, t->data, t->bytes) == (ssize_t)t->bytes);
+    if (checkpoint_open(&t->file, path, e)) fail_msg("%s", e->text);
     buf_fini(&head);
     const int rc = model_open(&t->model, t->file, &t->config, s->want, e);
     for (int i = 0; !rc && i < model_weights(t->model); i++) {
@@ -92,7 +99,8 @@ static inline int tiny_open(struct tiny *t, const struct tiny_spec *s, struct er
 static inline void tiny_close(struct tiny *t) {
     kit_forget();
     model_close(t->model);
-    gguf_close(t->file);
+    checkpoint_close(t->file);
+    close(t->fd);
     free(t->data);
 }
 static inline const struct weight *tiny_find(const struct tiny *t, const char *name, int layer) {
