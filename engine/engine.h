@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ENGINE_STOPS = 16 }; /* stop strings, and stop ids, of one request at most */
+enum { ENGINE_STOPS = 16, ENGINE_BEAMS = 16 }; /* of one request at most: stop strings, stop ids; beams */
 enum engine_req_kind {
     ENGINE_REQ_LOAD,     /* -> PROGRESS*, MODELS (one row), DONE */
     ENGINE_REQ_UNLOAD,   /* -> MODELS (one row: what was given back), DONE */
@@ -24,19 +24,28 @@ enum engine_req_kind {
     ENGINE_REQ_STATUS,   /* -> MODELS (the loaded ones), SYSTEM, DONE */
     ENGINE_REQ_MODELS,   /* -> MODELS (every model known or found on this disk), DONE */
     ENGINE_REQ_SHOW,     /* -> MODELS (one row, from the file alone when it is not loaded), DONE */
+    ENGINE_REQ_FIT,      /* -> FIT, DONE. Reads no weights; the first one measures this machine */
     ENGINE_REQ_KINDS
 };
 
-/* role NULL: raw text, no template; else "system", "user" or "assistant". */
+/* role NULL: raw text, no template; else "system", "user", "assistant", or "input": what the next user turn is about
+ * (KoAlpaca's 맥락, KULLM's 입력). */
 struct engine_message {
     const char *role, *text;
     size_t len;
 };
-/* temperature 0 is greedy. top_k 0, top_p 1, repetition_penalty 1: off. */
+/* temperature 0 is greedy. top_k 0, top_p 1, min_p 0, typical_p 1, repetition_penalty 1: off. */
 struct engine_sampling {
-    float temperature, top_p, repetition_penalty;
+    float temperature, top_p, min_p, typical_p, repetition_penalty;
     int top_k;
     uint64_t seed;
+};
+/* Beam search as transformers does it: no sampling; the best finished text by sum of log-probabilities / length ^
+ * length_penalty. num_beams 0 or 1: off. It streams nothing: the text comes at the end. */
+struct engine_beams {
+    int num_beams;
+    float length_penalty; /* 0 is meant as 0; 1 is transformers' default */
+    bool early_stopping;
 };
 /* Borrowed for the call of engine_submit; zero or NULL means the default everywhere. */
 struct engine_req {
@@ -45,13 +54,17 @@ struct engine_req {
         *model; /* LOAD, SHOW: catalogue name, alias or path; others: a loaded model's name, NULL: the last loaded */
     const char
         *session; /* GENERATE, RESET: conversation whose KV cache is reused; NULL: none. Dies with the connection */
-    const char *dtype;                    /* LOAD: "auto" (as stored), "fp32", "fp16" */
-    int max_model_len;                    /* LOAD: KV rows to reserve; 0: the model's context, shrunk to what fits */
-    int threads;                          /* LOAD: 0: every processor this process may use */
+    const char *revision;       /* LOAD, SHOW, FIT: of a repository in the hub cache; NULL: "main" */
+    const char *dtype;          /* LOAD: "auto" (as stored), "fp32", "fp16", "bf16", "int8", "int4" */
+    const char *kv_cache_dtype; /* LOAD: "auto" (fp16, with fp32 weights fp32), "fp32", "fp16" */
+    const char *load_format;    /* LOAD: "auto", or "dummy": the true shape with random weights, no file needed */
+    int max_model_len;          /* LOAD: KV rows to reserve; 0: the model's context, shrunk to what fits */
+    int threads;                /* LOAD: 0: every processor this process may use */
     const struct engine_message *message; /* GENERATE, PROFILE: the whole conversation so far, or one raw text */
     int messages;
     const char *template_name; /* GENERATE: NULL: the model's own */
     struct engine_sampling sampling;
+    struct engine_beams beams;
     const char *const *stop; /* GENERATE: strings that end the text; they are not part of it */
     int stops;
     const int *stop_id;
@@ -60,25 +73,56 @@ struct engine_req {
     bool ignore_eos;
     int prompt_tokens; /* PROFILE: length of a synthetic prompt when no message is given; 0: 512, cut to the context */
     int runs;          /* PROFILE: repetitions; 0: 3 */
+    struct {           /* FIT of model: every combination of these lists; an empty list stands for the default */
+        const char *const *dtype, *const *machine; /* dtypes as for LOAD; names of engine_machine(), "this" */
+        const int *context, *batch;
+        int dtypes, machines, contexts, batches;
+    } fit;
 };
 
 struct engine_model {
-    char name[64], file[512], arch[24], dtype[16], size_label[32], template_name[24], license[32];
+    char name[64], file[512], arch[24], dtype[16], kv_dtype[8], size_label[32], template_name[24], license[32];
+    char format[16], repo[96], aliases[160]; /* format: "GGUF", "safetensors", "dummy", "config" (no weights) */
     bool loaded, on_disk;
-    char get[200]; /* when not on disk: the command that fetches it */
-    int layers, hidden, heads, kv_heads, head_dim, ffn, vocab, context, max_model_len, sessions;
+    char get[200];   /* when not on disk: the command that fetches it */
+    char gated[200]; /* what to do before that, "" when nothing */
+    int layers, hidden, heads, kv_heads, head_dim, rope_dims, ffn, vocab, context, max_model_len, sessions;
+    float rope_theta;
+    char stops[96]; /* what ends every answer beside the end of text: "token 2, \"###\""; "" when nothing does */
     uint64_t params, file_bytes;
     /* Predicted before a byte of weights is read; measured: growth of the process' resident set over the load. */
     uint64_t weight_bytes, kv_bytes, arena_bytes, kv_bytes_per_token, predicted_bytes, measured_bytes, freed_bytes;
+    uint64_t peak_bytes; /* most that the process grew by while it loaded */
     double load_s, read_mib_s;
     bool from_page_cache; /* most of the file was in the page cache before the load */
     char notice[200];     /* such as "context shrunk from 8192 to 4096 tokens to fit" */
 };
 struct engine_system {
     char cpu[96], isa[24], gpu[160], backend[16], version[48];
-    int threads, processors;                           /* threads used for compute; processors of the machine */
-    uint64_t memory_total, memory_available, resident; /* bytes; total and available respect the cgroup */
-    double stream_gbs, fp32_gflops, int8_gops;         /* measured on this machine; 0: not measured yet */
+    int threads, processors;                                /* threads used for compute; processors of the machine */
+    uint64_t memory_total, memory_available, resident;      /* bytes; total and available respect the cgroup */
+    double stream_gbs, fp32_gflops, int8_gops, bf16_gflops; /* measured on this machine; 0: not measured yet */
+};
+/* A device that models can be fitted to; "this" is the machine it runs on. */
+struct engine_machine {
+    char name[24], device[64]; /* "g5.12xlarge", "NVIDIA A10G, one of 4" */
+    uint64_t memory_bytes;     /* of one device, as it reports it; of this machine: what is free */
+    double bandwidth_gbs;      /* nominal; of this machine: measured, 0 when it was not yet */
+};
+struct engine_fit_row {
+    int machine; /* in engine_fit.machine */
+    char dtype[16];
+    int context, batch;
+    uint64_t weight_bytes, kv_bytes, work_bytes, total_bytes;
+    bool fits;
+    int max_context; /* largest that fits at this batch, 0: not even one row; never above the model's own */
+    double ceiling;  /* tok/s of all sequences together, from bandwidth alone with the context full; 0: unknown */
+};
+struct engine_fit {
+    struct engine_model model; /* shape only */
+    const struct engine_machine *machine;
+    const struct engine_fit_row *row; /* machines outermost, then dtypes, contexts, batches */
+    int machines, rows;
 };
 enum engine_stop {
     ENGINE_STOP_NONE,
@@ -96,8 +140,10 @@ struct engine_done {
     uint64_t chars, utf8_replacements; /* code points of the text sent */
     /* ttft: submit to first token, tokenising included. decode_ms: first to last token. tpot = decode_ms / (new_tokens - 1). */
     double ttft_ms, prefill_ms, decode_ms, tpot_ms, total_ms;
-    bool greedy;
+    bool greedy, dummy;              /* dummy: random weights, the text means nothing */
     struct engine_sampling sampling; /* as used */
+    struct engine_beams beams;
+    double beam_score; /* of the text that was taken */
     char model[64], template_name[24];
 };
 enum engine_phase { ENGINE_PREFILL, ENGINE_DECODE };
@@ -115,7 +161,8 @@ struct engine_profile {
      * mean of the profiled wall time, the sum of spans. */
     double wall_ms[2], wall_sd_ms[2], profiled_ms[2], spans_ms[2];
     double stream_gbs, peak_gflops; /* measured in the same job; peak: of the arithmetic that these weights need */
-    bool int8;                      /* that is products of bytes, not of fp32 */
+    char peak_kind[8];              /* "int8", "bf16" or "fp32": which arithmetic that is */
+    bool dummy;                     /* random weights */
     char dtype[16], isa[24], model[64];
 };
 
@@ -125,6 +172,7 @@ enum engine_event_kind {
     ENGINE_EV_PROFILE,
     ENGINE_EV_MODELS,
     ENGINE_EV_SYSTEM,
+    ENGINE_EV_FIT,
     ENGINE_EV_DONE,
     ENGINE_EV_FAIL
 };
@@ -148,6 +196,7 @@ struct engine_event {
             int n;
         } models;
         struct engine_system system;
+        struct engine_fit fit;
         struct engine_done done;
         struct err fail;
     } u;
@@ -166,5 +215,7 @@ void engine_event_fini(struct engine_event *ev);
 void engine_cancel(struct engine *g, uint64_t job); /* any thread, any time; unknown jobs are ignored */
 const char *engine_stop_text(enum engine_stop s);   /* "end of text", "max_new_tokens", ... */
 const char *engine_version(void);
+/* The machines that FIT knows by name; false: no such index. */
+bool engine_machine(int i, struct engine_machine *out);
 
 #endif

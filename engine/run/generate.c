@@ -1,21 +1,11 @@
 #include "generate.h"
 #include "base/mem.h"
-#include "text.h"
+#include "generation.h"
 #include <stdio.h>
 #include <string.h>
 
-struct run { /* one generation */
-    struct loaded *l;
-    struct job *job;
-    struct sequence *seq;
-    struct text text;
-    struct buf out;
-    struct engine_done done;
-    double first_us, last_us; /* when the first and the last token were known */
-};
-
 /* ---- the prompt ---- */
-static int encode(struct run *r, struct ids *ids, struct err *e) {
+static int encode(struct generation *r, struct ids *ids, struct err *e) {
     const struct engine_req *q = &r->job->req;
     struct rendered text = { 0 };
     const char *name = q->template_name ? q->template_name : r->l->info.template_name;
@@ -50,14 +40,14 @@ int prefill(struct loaded *l, struct job *job, const struct ids *ids, size_t at,
         const size_t n = ids->n - at < CHUNK ? ids->n - at : CHUNK;
         job_step(job);
         step_rows(&job->step, ids->v + at, (int)n, (int)at, base, at + n == ids->n);
-        if (job_replay(job, n == 1 ? &l->decode : &l->prefill, NULL, e)) return e->code;
+        if (job_replay(job, &l->program[n == 1 ? PROGRAM_DECODE : PROGRAM_PREFILL], NULL, e)) return e->code;
         at += n;
         if (ids->n - from > CHUNK)
             job_progress(job, "prefill", (double)(at - from), (double)(ids->n - from), "tok", (now_us() - t0) * 1e-6);
     }
     return STATUS_OK;
 }
-static int feed_prompt(struct run *r, struct err *e) {
+int generation_prompt(struct generation *r, struct err *e) {
     struct ids ids = { 0 };
     if (encode(r, &ids, e)) return ids_fini(&ids), e->code;
     const size_t reuse = r->seq->owner[0] ? cached(r->seq, &ids) : 0;
@@ -76,7 +66,7 @@ static int feed_prompt(struct run *r, struct err *e) {
 }
 
 /* ---- the answer ---- */
-static void show(struct run *r) {
+static void show(struct generation *r) {
     if (!r->out.n) return;
     struct engine_event ev = { .kind = ENGINE_EV_TEXT };
     ev.u.text.len = r->out.n;
@@ -84,54 +74,73 @@ static void show(struct run *r) {
     if (!ev.owned) ev.u.text.len = 0, r->job->lost = true;
     job_emit(r->job, &ev);
 }
-static bool contains(const int *v, int n, int id) {
-    for (int i = 0; i < n; i++)
-        if (v[i] == id) return true;
-    return false;
+bool generation_show(struct generation *r, int id) {
+    size_t n = 0;
+    const char *bytes = tokenizer_bytes(r->l->tok, id, &n);
+    if (!bytes || tokenizer_is_control(r->l->tok, id)) return false;
+    const bool stop = text_feed(&r->text, bytes, n, &r->out);
+    show(r);
+    return stop;
 }
-static enum engine_stop ended(struct run *r, enum engine_stop why, const char *text, size_t n) {
+enum engine_stop generation_ended(struct generation *r, enum engine_stop why, const char *text, size_t n) {
     snprintf(r->done.stop_text, sizeof r->done.stop_text, "%.*s", (int)n, text);
     return why;
 }
 /* One token: counted, shown, and a reason to stop or NONE. */
-static enum engine_stop take(struct run *r, int id) {
+static enum engine_stop take(struct generation *r, int id) {
     const struct engine_req *q = &r->job->req;
     size_t n = 0;
     const char *bytes = tokenizer_bytes(r->l->tok, id, &n);
     r->last_us = now_us();
     if (!r->done.new_tokens++) r->first_us = r->last_us;
-    if (contains(q->stop_id, q->stop_ids, id)) return ended(r, ENGINE_STOP_ID, bytes, n);
-    if (!q->ignore_eos && contains(r->l->eos, r->l->eos_n, id)) return ended(r, ENGINE_STOP_EOS, bytes, n);
-    if (bytes && !tokenizer_is_control(r->l->tok, id)) {
-        const bool stop = text_feed(&r->text, bytes, n, &r->out);
-        show(r);
-        const char *which = stop ? q->stop[r->text.matched] : "";
-        if (stop) return ended(r, ENGINE_STOP_STRING, which, strlen(which));
+    if (generation_ends(r, id)) {
+        bool asked = false;
+        for (int i = 0; i < q->stop_ids; i++) asked |= q->stop_id[i] == id;
+        return generation_ended(r, asked ? ENGINE_STOP_ID : ENGINE_STOP_EOS, bytes ? bytes : "", n);
+    }
+    if (generation_show(r, id)) {
+        const char *which = r->stop[r->text.matched];
+        return generation_ended(r, ENGINE_STOP_STRING, which, strlen(which));
     }
     if (r->done.new_tokens >= (q->max_new_tokens ? q->max_new_tokens : 128)) return ENGINE_STOP_LENGTH;
     return (int)r->seq->tokens.n + 1 >= r->l->info.max_model_len ? ENGINE_STOP_CONTEXT : ENGINE_STOP_NONE;
 }
-/* Until min_new_tokens are there, what would end the text may not be chosen. */
-static void ban(struct run *r) {
-    struct sampling *s = &r->job->step.sampling[0];
-    s->banned = r->done.new_tokens < r->job->req.min_new_tokens ? r->l->eos_n : 0;
-    for (int i = 0; i < s->banned; i++) s->ban[i] = r->l->eos[i];
+int generation_banned(const struct generation *r, int made, int ban[BANNED_MAX]) {
+    if (made >= r->job->req.min_new_tokens) return 0;
+    for (int i = 0; i < r->l->eos_n; i++) ban[i] = r->l->eos[i];
+    return r->l->eos_n;
+}
+struct sampling generation_sampling(const struct generation *r) {
+    const struct engine_sampling *s = &r->job->req.sampling;
+    const int ids = tokenizer_vocab(r->l->tok), rows = r->l->info.vocab;
+    return (struct sampling){ .temperature = s->temperature,
+                              .top_p = s->top_p,
+                              .min_p = s->min_p,
+                              .typical_p = s->typical_p,
+                              .repetition_penalty = s->repetition_penalty,
+                              .top_k = s->top_k,
+                              .limit = ids < rows ? ids : 0, /* rows behind the last token were never trained */
+                              .rng = s->seed };
 }
 static int last_token(const struct step *s) { return s->ring[(s->made - 1) % RING]; }
-static int decode(struct run *r, struct err *e) {
+static int decode(struct generation *r, struct err *e) {
+    struct sampling *s = &r->job->step.sampling[0];
+    *s = generation_sampling(r);
+    s->banned = generation_banned(r, 0, s->ban);
+    if (generation_prompt(r, e)) return e->code;
     for (;;) {
         const int id = last_token(&r->job->step);
         r->done.stop = take(r, id);
         if (r->done.stop) return STATUS_OK;
-        ban(r);
+        s->banned = generation_banned(r, r->done.new_tokens, s->ban);
         if (ids_add(&r->seq->tokens, id)) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
-        if (job_replay(r->job, &r->l->decode, NULL, e)) {
+        if (job_replay(r->job, &r->l->program[PROGRAM_DECODE], NULL, e)) {
             r->seq->tokens.n--; /* its keys may be half written */
             return e->code;
         }
     }
 }
-static void account(struct run *r) {
+static void account(struct generation *r) {
     struct engine_done *d = &r->done;
     d->ttft_ms = d->new_tokens ? (r->first_us - r->job->submitted_us) * 1e-3 : 0;
     d->decode_ms = d->new_tokens ? (r->last_us - r->first_us) * 1e-3 : 0;
@@ -140,21 +149,35 @@ static void account(struct run *r) {
     d->chars = r->text.chars;
     d->utf8_replacements = r->text.replaced;
     d->context_used = (int)r->seq->tokens.n;
+    d->dummy = r->l->source.dummy;
     snprintf(d->model, sizeof d->model, "%s", r->l->info.name);
 }
-static int run(struct run *r, struct err *e) {
-    const struct engine_sampling *s = &r->job->req.sampling;
-    r->done.sampling = *s;
-    if (s->top_p == 0) r->done.sampling.top_p = 1;
-    if (s->repetition_penalty == 0) r->done.sampling.repetition_penalty = 1;
+static void use_stop(struct generation *r, const char *stop) {
+    if (!stop || r->stops == TEXT_STOPS) return;
+    for (int i = 0; i < r->stops; i++)
+        if (!strcmp(r->stop[i], stop)) return;
+    r->stop[r->stops++] = stop;
+}
+/* The user's stop strings always hold; those of the model and of the template are part of what --ignore-eos ignores. */
+static void stop_strings(struct generation *r) {
+    const struct engine_req *q = &r->job->req;
+    const struct catalog_entry *entry = r->l->source.entry;
+    const bool raw = q->messages == 1 && !q->message[0].role;
+    for (int i = 0; i < q->stops; i++) use_stop(r, q->stop[i]);
+    if (q->ignore_eos) return;
+    for (int i = 0; entry && entry->stop[i]; i++) use_stop(r, entry->stop[i]);
+    if (!raw) use_stop(r, template_stop(q->template_name ? q->template_name : r->l->info.template_name));
+}
+static int run(struct generation *r, struct err *e) {
+    const struct engine_req *q = &r->job->req;
+    struct engine_sampling *s = &r->done.sampling;
+    *s = q->sampling;
+    if (s->top_p == 0) s->top_p = 1;
+    if (s->typical_p == 0) s->typical_p = 1;
+    if (s->repetition_penalty == 0) s->repetition_penalty = 1;
+    r->done.beams = q->beams;
     r->done.greedy = s->temperature == 0;
-    r->job->step.sampling[0] = (struct sampling){ .temperature = s->temperature,
-                                                  .top_p = r->done.sampling.top_p,
-                                                  .repetition_penalty = r->done.sampling.repetition_penalty,
-                                                  .top_k = s->top_k,
-                                                  .rng = s->seed };
-    ban(r);
-    if (feed_prompt(r, e) || decode(r, e)) {
+    if (q->beams.num_beams > 1 ? beam_search(r, e) : decode(r, e)) {
         if (e->code != STATUS_CANCELLED) return e->code;
         r->done.stop = ENGINE_STOP_CANCELLED; /* what was written so far is a result too */
         *e = (struct err){ 0 };
@@ -168,10 +191,11 @@ static int run(struct run *r, struct err *e) {
     return STATUS_OK;
 }
 int generate(struct models *m, struct job *job, struct err *e) {
-    struct run r = { .job = job, .l = models_find(m, job->req.model, e) };
+    struct generation r = { .job = job, .l = models_find(m, job->req.model, e) };
     if (!r.l) return e->code;
     r.seq = loaded_sequence(r.l, job->req.session);
-    text_init(&r.text, job->req.stop, job->req.stops);
+    stop_strings(&r);
+    text_init(&r.text, r.stop, r.stops);
     buf_init(&r.out, 1 << 20);
     if (!run(&r, e)) job_done(job, &r.done);
     text_fini(&r.text);

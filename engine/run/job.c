@@ -21,11 +21,22 @@ static void *lay(struct packer *k, const void *from, size_t bytes) {
     return memcpy(k->p + at, from, bytes);
 }
 static const char *lay_text(struct packer *k, const char *s) { return s ? lay(k, s, strlen(s) + 1) : NULL; }
+static const char *const *lay_texts(struct packer *k, const char *const *from, int n) {
+    const char **list = lay(k, from, sizeof *list * (size_t)n);
+    for (int i = 0; i < n; i++) {
+        const char *s = lay_text(k, from[i]);
+        if (list) list[i] = s;
+    }
+    return list;
+}
 static void lay_request(struct packer *k, const struct engine_req *q, struct engine_req *to) {
     *to = *q;
     to->model = lay_text(k, q->model);
     to->session = lay_text(k, q->session);
+    to->revision = lay_text(k, q->revision);
     to->dtype = lay_text(k, q->dtype);
+    to->kv_cache_dtype = lay_text(k, q->kv_cache_dtype);
+    to->load_format = lay_text(k, q->load_format);
     to->template_name = lay_text(k, q->template_name);
     struct engine_message *m = lay(k, q->message, sizeof *m * (size_t)q->messages);
     for (int i = 0; i < q->messages; i++) {
@@ -34,13 +45,12 @@ static void lay_request(struct packer *k, const struct engine_req *q, struct eng
         if (m) m[i] = (struct engine_message){ role, text, q->message[i].len };
     }
     to->message = m;
-    const char **stop = lay(k, q->stop, sizeof *stop * (size_t)q->stops);
-    for (int i = 0; i < q->stops; i++) {
-        const char *s = lay_text(k, q->stop[i]);
-        if (stop) stop[i] = s;
-    }
-    to->stop = stop;
+    to->stop = lay_texts(k, q->stop, q->stops);
     to->stop_id = lay(k, q->stop_id, sizeof *q->stop_id * (size_t)q->stop_ids);
+    to->fit.dtype = lay_texts(k, q->fit.dtype, q->fit.dtypes);
+    to->fit.machine = lay_texts(k, q->fit.machine, q->fit.machines);
+    to->fit.context = lay(k, q->fit.context, sizeof *q->fit.context * (size_t)q->fit.contexts);
+    to->fit.batch = lay(k, q->fit.batch, sizeof *q->fit.batch * (size_t)q->fit.batches);
 }
 struct job *job_new(const struct engine_req *q) {
     struct job *job = mem_zero(1, sizeof *job);

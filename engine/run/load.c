@@ -3,108 +3,76 @@
 #include "base/mem.h"
 #include "job.h"
 #include "machine.h"
-#include <errno.h>
+#include "reader.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <strings.h>
 
 static const double MIB = 1024 * 1024, GIB = 1024.0 * 1024 * 1024;
-enum { SLICE = 8 << 20, LEN_STEP = 256 };            /* bytes a read; a shrunk context is a multiple of LEN_STEP */
+enum { LEN_STEP = 256 };                             /* a shrunk context is a multiple of it */
 static const uint64_t HEADROOM = UINT64_C(64) << 20; /* for the tokeniser, threads and allocators */
 
-/* ---- what the file says ---- */
-static void describe(struct engine_model *info, const struct gguf *g, const struct model_config *c,
-                     const struct catalog_entry *entry) {
-    const char *path = gguf_path(g), *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    const char *dot = strrchr(base, '.');
-    if (entry)
-        snprintf(info->name, sizeof info->name, "%s", entry->name);
-    else
-        snprintf(info->name, sizeof info->name, "%.*s", dot ? (int)(dot - base) : (int)strlen(base), base);
-    snprintf(info->file, sizeof info->file, "%s", path);
-    snprintf(info->arch, sizeof info->arch, "%s", c->arch);
-    snprintf(info->size_label, sizeof info->size_label, "%s", c->size_label);
-    snprintf(info->license, sizeof info->license, "%s", c->license);
-    info->on_disk = true;
-    info->layers = c->layers, info->hidden = c->hidden, info->heads = c->heads, info->kv_heads = c->kv_heads;
-    info->head_dim = c->head_dim, info->ffn = c->ffn, info->vocab = c->vocab, info->context = c->context;
-    info->file_bytes = gguf_file_bytes(g);
-    struct gguf_string jinja = { "", 0 };
-    gguf_text(g, "tokenizer.chat_template", &jinja);
-    const char *name = entry && entry->template_name ? entry->template_name : template_guess(jinja.p, jinja.n);
-    snprintf(info->template_name, sizeof info->template_name, "%s", name);
-}
-/* The dtype that most of the weights' bytes have in the file. */
-static const char *stored_dtype(const struct gguf *g) {
-    const struct dtype_info *best = NULL;
-    uint64_t most = 0;
-    for (int i = 0; i < gguf_tensors(g); i++) {
-        const int dt = gguf_tensor_at(g, i)->dt;
-        uint64_t sum = 0;
-        for (int j = 0; j < gguf_tensors(g); j++)
-            sum += gguf_tensor_at(g, j)->dt == dt ? gguf_tensor_at(g, j)->bytes : 0;
-        if (sum > most) most = sum, best = dtype_info(dt);
-    }
-    return best ? best->name : "unknown";
-}
-static int open_file(struct gguf **g, struct model_config *c, const char *name, const struct catalog_entry **entry,
-                     struct err *e) {
-    char path[CATALOG_PATH];
-    if (catalog_resolve(name, path, entry, e) || gguf_open(g, path, e)) return e->code;
-    return config_from_gguf(c, *g, e);
-}
-int model_describe(struct engine_model *info, const char *name, struct err *e) {
-    struct gguf *g = NULL;
-    struct model *m = NULL;
-    struct model_config c;
-    const struct catalog_entry *entry = NULL;
-    *info = (struct engine_model){ 0 };
-    if (!open_file(&g, &c, name, &entry, e) && !model_open(&m, g, &c, DTYPE_NONE, e)) {
-        describe(info, g, &c, entry);
-        snprintf(info->dtype, sizeof info->dtype, "%s", stored_dtype(g));
-        info->params = model_params(m);
-    }
-    model_close(m);
-    gguf_close(g);
-    return e->code;
-}
-
 /* ---- sizes ---- */
-static void stop_at(struct loaded *l, int id) {
-    for (int i = 0; i < l->eos_n; i++)
-        if (l->eos[i] == id) return;
-    if (id >= 0 && l->eos_n < EOS_MAX) l->eos[l->eos_n++] = id;
-}
-static int record(struct loaded *l, int max_len, struct err *e) {
-    struct program *const p[2] = { &l->decode, &l->prefill };
-    const int rows[2] = { 1, CHUNK };
-    for (int i = 0; i < 2; i++) {
-        program_fini(p[i]);
-        program_init(p[i], l->api, l->be, rows[i], 1, SEQUENCES * max_len);
-        op_next(p[i], model_record(l->model, p[i]));
-        program_fuse(p[i]);
-        if (program_plan(p[i], e)) return e->code;
+static size_t more(size_t a, size_t b) { return a > b ? a : b; }
+
+int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, const struct program *like, int batch,
+             struct err *e) {
+    const int rows[PROGRAMS] = { 1, batch, CHUNK }, picks[PROGRAMS] = { 1, batch, 1 };
+    *out = (struct sizes){ 0 };
+    for (int i = 0; i < PROGRAMS; i++) {
+        program_fini(&p[i]);
+        program_init(&p[i], like->api, like->be, rows[i], picks[i], like->kv_rows);
+        p[i].kv = like->kv;
+        op_next(&p[i], model_record(m, &p[i]));
+        program_fuse(&p[i]);
+        if (program_plan(&p[i], e)) return e->code;
+        out->kv_bytes = more(out->kv_bytes, p[i].need[REGION_KV]);
+        out->arena_bytes = more(out->arena_bytes, p[i].need[REGION_ARENA]);
     }
-    struct engine_model *info = &l->info;
-    info->max_model_len = max_len;
-    l->kv_bytes =
-        l->decode.need[REGION_KV] > l->prefill.need[REGION_KV] ? l->decode.need[REGION_KV] : l->prefill.need[REGION_KV];
-    l->arena_bytes = l->decode.need[REGION_ARENA] > l->prefill.need[REGION_ARENA] ? l->decode.need[REGION_ARENA]
-                                                                                  : l->prefill.need[REGION_ARENA];
-    info->kv_bytes = l->kv_bytes;
-    info->arena_bytes = l->arena_bytes;
-    info->kv_bytes_per_token = l->kv_bytes / ((uint64_t)SEQUENCES * (uint64_t)max_len);
-    info->weight_bytes = 0;
-    for (int i = 0; i < model_weights(l->model); i++)
-        info->weight_bytes += l->api->weight_bytes(model_weight(l->model, i));
-    info->predicted_bytes = info->weight_bytes + info->kv_bytes + info->arena_bytes;
+    for (int i = 0; i < model_weights(m); i++) out->weight_bytes += like->api->weight_bytes(model_weight(m, i));
+    for (int i = 0; i < p[PROGRAM_DECODE].n; i++) out->read_bytes += p[PROGRAM_DECODE].call[i].cost.weight_bytes;
     return STATUS_OK;
 }
-static uint64_t largest_tensor(struct loaded *l) {
-    uint64_t most = 0;
-    for (int i = 0; i < model_weights(l->model); i++)
-        if (model_weight(l->model, i)->bytes > most) most = model_weight(l->model, i)->bytes;
-    return most;
+static int record(struct loaded *l, int max_len, struct err *e) {
+    const bool fp32 = !strcasecmp(l->info.kv_dtype, "fp32");
+    const struct program like = {
+        .api = l->api, .be = l->be, .kv_rows = SEQUENCES * max_len, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
+    };
+    struct sizes s;
+    struct engine_model *info = &l->info;
+    if (sizes_of(&s, l->program, l->model, &like, BEAMS_MAX, e)) return e->code;
+    info->max_model_len = max_len;
+    info->kv_bytes = l->kv_bytes = s.kv_bytes;
+    info->arena_bytes = l->arena_bytes = s.arena_bytes;
+    info->kv_bytes_per_token = l->kv_bytes / ((uint64_t)SEQUENCES * (uint64_t)max_len);
+    info->weight_bytes = s.weight_bytes;
+    info->predicted_bytes = s.weight_bytes + s.kv_bytes + s.arena_bytes;
+    return STATUS_OK;
+}
+/* Each tensor once, in file order: several weights may share one. at[i]: which extent weight i lies in. */
+static int extents(const struct loaded *l, struct extent *x, int *at) {
+    int n = 0;
+    const struct weight *last = NULL;
+    for (int i = 0; i < model_weights(l->model); i++) {
+        const struct weight *w = model_weight(l->model, i);
+        if (!last || last->file != w->file || last->offset != w->offset) {
+            const struct checkpoint_file *f = checkpoint_file(l->source.file, w->file);
+            x[n++] = (struct extent){ f->fd, f->path, w->name, w->offset, w->bytes };
+        }
+        at[i] = n - 1;
+        last = w;
+    }
+    return n;
+}
+static uint64_t staging(const struct loaded *l) {
+    const int n = l->source.dummy ? 0 : model_weights(l->model);
+    struct extent *x = mem_zero((size_t)n + 1, sizeof *x);
+    int *at = mem_zero((size_t)n + 1, sizeof *at);
+    const uint64_t bytes = n && x && at ? reader_window(x, extents(l, x, at)) : 0;
+    mem_free(x);
+    mem_free(at);
+    return bytes;
 }
 /* Context lengths are fitted to the memory that is free now; only a length the user asked for is never changed. */
 static int fit(struct loaded *l, const struct load_options *o, struct err *e) {
@@ -114,7 +82,7 @@ static int fit(struct loaded *l, const struct load_options *o, struct err *e) {
         return err_set(e, STATUS_INVALID, "--max-model-len %d: %s was trained for 1 to %d tokens", want, info->name,
                        info->context);
     if (record(l, want, e)) return e->code;
-    const uint64_t fixed = info->weight_bytes + info->arena_bytes + largest_tensor(l) + HEADROOM;
+    const uint64_t fixed = info->weight_bytes + info->arena_bytes + staging(l) + HEADROOM;
     const uint64_t free_bytes = machine_memory().available;
     if (fixed + info->kv_bytes <= free_bytes) return STATUS_OK;
     const uint64_t rows = free_bytes > fixed ? (free_bytes - fixed) / info->kv_bytes_per_token / SEQUENCES : 0;
@@ -129,74 +97,138 @@ static int fit(struct loaded *l, const struct load_options *o, struct err *e) {
             "%s needs %.2f GiB (weights %.2f, KV cache %.2f for %d tokens, work %.2f), %.2f GiB is free: nothing was "
             "read. ",
             info->name, (double)(fixed + info->kv_bytes) / GIB, (double)info->weight_bytes / GIB,
-            (double)info->kv_bytes / GIB, want, (double)(info->arena_bytes + largest_tensor(l) + HEADROOM) / GIB,
-            (double)free_bytes / GIB);
+            (double)info->kv_bytes / GIB, want, (double)(fixed - info->weight_bytes) / GIB, (double)free_bytes / GIB);
     const size_t n = strlen(e->text);
     if (fits)
         snprintf(e->text + n, sizeof e->text - n, "--max-model-len %d fits", fits);
     else
-        snprintf(e->text + n, sizeof e->text - n, "%%unload other models, or take a smaller model or dtype");
+        snprintf(e->text + n, sizeof e->text - n, "%%unload other models, or --dtype int4; %%fit %s shows what fits",
+                 info->name);
     return e->code;
 }
 
-/* ---- open, fill, close ---- */
-static int want_dtype(const char *text, enum dtype *want, struct err *e) {
-    *want = !text || !strcasecmp(text, "auto") ? DTYPE_NONE : dtype_parse(text);
-    if (!text || !strcasecmp(text, "auto") || *want == DTYPE_F32 || *want == DTYPE_F16) return STATUS_OK;
-    return err_set(e, STATUS_INVALID, "--dtype %s: this version packs auto (as stored), fp32 and fp16", text);
+/* ---- open ---- */
+static void stop_at(struct loaded *l, int id) {
+    for (int i = 0; i < l->eos_n; i++)
+        if (l->eos[i] == id) return;
+    if (id >= 0 && id < l->info.vocab && l->eos_n < EOS_MAX) l->eos[l->eos_n++] = id;
+}
+/* What ends a text. The catalogue's word stands above the files': configs of the Polyglot family name the wrong id. */
+static void stop_rules(struct loaded *l) {
+    const struct catalog_entry *entry = l->source.entry;
+    const struct model_config *c = &l->source.config;
+    for (int i = 0; entry && i < entry->stop_ids; i++) stop_at(l, entry->stop_id[i]);
+    if (!l->eos_n) {
+        stop_at(l, tokenizer_eos(l->tok));
+        for (int i = 0; i < c->eos_n; i++) stop_at(l, c->eos[i]);
+    }
+    stop_at(l, tokenizer_find(l->tok, "<|endoftext|>"));
+    stop_at(l, tokenizer_find(l->tok, "<|im_end|>"));
+}
+static int choose_formats(struct loaded *l, const struct load_options *o, enum dtype want, struct err *e) {
+    static const char *const users[] = { [DTYPE_Q8_0] = "int8", [DTYPE_Q4_0] = "int4" };
+    struct engine_model *info = &l->info;
+    const char *kv = o->kv_cache_dtype && strcasecmp(o->kv_cache_dtype, "auto") ? o->kv_cache_dtype : NULL;
+    const enum dtype kv_dt = kv ? dtype_parse(kv) : DTYPE_NONE;
+    if (kv && kv_dt != DTYPE_F32 && kv_dt != DTYPE_F16)
+        return err_set(e, STATUS_INVALID, "--kv-cache-dtype %.24s: choose auto, fp32 or fp16", kv);
+    char stored[sizeof info->dtype];
+    snprintf(stored, sizeof stored, "%s", source_stored(&l->source));
+    const enum dtype stays = dtype_parse(stored);
+    /* What is quantised in the file keeps its form: a second rounding would only lose. */
+    const bool quantised = stays != DTYPE_NONE && dtype_info(stays)->block > 1;
+    const bool kept = want == DTYPE_NONE || (quantised && want != DTYPE_F32 && want != DTYPE_F16);
+    const char *name = kept ? stored : want == DTYPE_Q8_0 || want == DTYPE_Q4_0 ? users[want] : dtype_word(want);
+    if (kept && want != DTYPE_NONE && want != stays)
+        snprintf(info->notice, sizeof info->notice,
+                 "the file's %s weights are kept: quantising them again would only lose", stored);
+    snprintf(info->dtype, sizeof info->dtype, "%s", name);
+    const bool fp32 = kv_dt == DTYPE_F32 || (kv_dt == DTYPE_NONE && !strcmp(info->dtype, "fp32"));
+    snprintf(info->kv_dtype, sizeof info->kv_dtype, "%s", fp32 ? "fp32" : "fp16");
+    return STATUS_OK;
+}
+static void own_system(struct loaded *l) {
+    size_t n = 0;
+    const char *jinja = tokenizer_chat_template(l->tok, &n);
+    if (l->source.entry && l->source.entry->system)
+        buf_puts(&l->system, l->source.entry->system);
+    else
+        template_system(jinja, n, &l->system);
 }
 int loaded_open(struct loaded *l, const struct backend_api *api, struct backend *be, const struct load_options *o,
                 struct err *e) {
     *l = (struct loaded){ .api = api, .be = be };
     buf_init(&l->system, 1 << 16);
-    const struct catalog_entry *entry = NULL;
     enum dtype want;
-    if (want_dtype(o->dtype, &want, e) || open_file(&l->gguf, &l->config, o->name, &entry, e) ||
-        tokenizer_from_gguf(&l->tok, l->gguf, e) || model_open(&l->model, l->gguf, &l->config, want, e))
+    const char *format = o->load_format ? o->load_format : "auto";
+    const bool dummy = !strcasecmp(format, "dummy");
+    if (!dummy && strcasecmp(format, "auto") != 0)
+        return err_set(e, STATUS_INVALID, "--load-format %.24s: choose auto or dummy", format);
+    if (source_want(o->dtype, &want, e) ||
+        source_open(&l->source, o->name, o->revision, dummy ? NEED_DUMMY : NEED_WEIGHTS, e) ||
+        source_tokenizer(&l->source, &l->tok, e) ||
+        model_open(&l->model, source_weights(&l->source), &l->source.config, want, e))
         return e->code;
-    describe(&l->info, l->gguf, &l->config, entry);
-    snprintf(l->info.dtype, sizeof l->info.dtype, "%s",
-             want == DTYPE_NONE ? stored_dtype(l->gguf) : dtype_info(want)->name);
-    l->info.params = model_params(l->model);
-    struct gguf_string jinja = { "", 0 };
-    if (entry && entry->system)
-        buf_puts(&l->system, entry->system);
-    else if (gguf_text(l->gguf, "tokenizer.chat_template", &jinja))
-        template_system(jinja.p, jinja.n, &l->system);
-    stop_at(l, tokenizer_eos(l->tok));
-    stop_at(l, tokenizer_find(l->tok, "<|endoftext|>"));
-    stop_at(l, tokenizer_find(l->tok, "<|im_end|>"));
+    source_describe(&l->source, l->tok, &l->info);
+    if (choose_formats(l, o, want, e)) return e->code;
+    own_system(l);
+    stop_rules(l);
     return fit(l, o, e);
 }
-static int read_tensor(struct loaded *l, const struct weight *w, char *to, double *done, const struct load_options *o,
-                       struct err *e) {
-    for (uint64_t at = 0; at < w->bytes;) {
-        const uint64_t left = w->bytes - at, n = left < SLICE ? left : SLICE;
-        const ssize_t got = pread(gguf_fd(l->gguf), to + at, (size_t)n, (off_t)(w->offset + at));
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return err_set(e, STATUS_IO, "%s: reading '%s': %s", l->info.file, w->name, strerror(errno));
-        if (!got)
-            return err_set(e, STATUS_FORMAT, "%s: the file ends inside '%s'; download it again", l->info.file, w->name);
-        at += (uint64_t)got;
-        *done += (double)got;
-        if (o->progress && o->progress(o->arg, *done, (double)l->info.file_bytes))
-            return err_set(e, STATUS_CANCELLED, "interrupted");
+
+/* ---- fill ---- */
+struct filling {
+    struct loaded *l;
+    const struct load_options *o;
+    uint64_t before;
+    double total;
+};
+static bool tell(void *arg, double done) {
+    struct filling *f = arg;
+    const uint64_t now = machine_resident();
+    if (now > f->before && now - f->before > f->l->info.peak_bytes) f->l->info.peak_bytes = now - f->before;
+    return f->o->progress && f->o->progress(f->o->arg, done, f->total);
+}
+static int read_weights(struct filling *f, struct err *e) {
+    struct loaded *l = f->l;
+    const int n = model_weights(l->model);
+    struct extent *x = mem_zero((size_t)n, sizeof *x);
+    int *at = mem_zero((size_t)n, sizeof *at), held = -1;
+    struct reader *r = NULL;
+    const void *bytes = NULL;
+    double done = 0;
+    if (!x || !at)
+        err_set(e, STATUS_NOMEM, "no memory to read weights");
+    else
+        reader_open(&r, x, extents(l, x, at), e);
+    for (int i = 0; i < n && !e->code; i++) {
+        const struct weight *w = model_weight(l->model, i);
+        if (at[i] != held) {
+            bytes = reader_next(r, tell, f, e);
+            held = at[i];
+            done += (double)w->bytes;
+        }
+        if (bytes && !l->api->fill(l->be, w, bytes, e) && tell(f, done)) err_set(e, STATUS_CANCELLED, "interrupted");
+    }
+    reader_close(r);
+    mem_free(x);
+    mem_free(at);
+    return e->code;
+}
+/* Random numbers of a size that keeps activations of the order of one, so that no kernel meets infinities. */
+static int make_up(struct filling *f, struct err *e) {
+    struct loaded *l = f->l;
+    double done = 0;
+    for (int i = 0; i < model_weights(l->model); i++) {
+        const struct weight *w = model_weight(l->model, i);
+        const size_t n = strlen(w->name);
+        const bool bias = n > 5 && !strcmp(w->name + n - 5, ".bias"), vector = w->cols == 1;
+        const float dev = vector ? 0.02f : 1 / sqrtf((float)w->cols);
+        if (l->api->dummy(l->be, w, vector && !bias ? 1.0f : 0.0f, dev, (uint64_t)i, e)) return e->code;
+        done += (double)l->api->weight_bytes(w);
+        if (tell(f, done)) return err_set(e, STATUS_CANCELLED, "interrupted");
     }
     return STATUS_OK;
-}
-static int read_weights(struct loaded *l, const struct load_options *o, struct err *e) {
-    char *staging = mem_alloc((size_t)largest_tensor(l));
-    double done = 0;
-    uint64_t held = UINT64_MAX; /* offset of the tensor that lies in staging: several weights may share one */
-    if (!staging)
-        return err_set(e, STATUS_NOMEM, "no memory for %.1f MiB of read buffer", (double)largest_tensor(l) / MIB);
-    for (int i = 0; i < model_weights(l->model) && !e->code; i++) {
-        struct weight *w = model_weight(l->model, i);
-        if (w->offset == held || !read_tensor(l, w, staging, &done, o, e)) l->api->fill(l->be, w, staging, e);
-        held = w->offset;
-    }
-    mem_free(staging);
-    return e->code;
 }
 /* The KV pool and the arena, for good: the backend takes them now, so that no later step can fail for memory. */
 static int take_memory(struct loaded *l, struct err *e) {
@@ -205,36 +237,48 @@ static int take_memory(struct loaded *l, struct err *e) {
     if (!l->arena || !l->kv)
         return err_set(e, STATUS_NOMEM, "no memory for the KV cache (%.1f MiB); try a smaller --max-model-len",
                        (double)l->kv_bytes / MIB);
-    program_link(&l->decode, l->arena, l->kv);
-    program_link(&l->prefill, l->arena, l->kv);
+    for (int i = 0; i < PROGRAMS; i++) program_link(&l->program[i], l->arena, l->kv);
     return STATUS_OK;
 }
+static bool cached(const struct loaded *l) {
+    double share = 0;
+    const double total = (double)l->info.file_bytes;
+    for (int i = 0; l->source.file && i < checkpoint_files(l->source.file); i++) {
+        const struct checkpoint_file *f = checkpoint_file(l->source.file, i);
+        share += machine_cached_share(f->fd, f->bytes) * (double)f->bytes / total;
+    }
+    return share > 0.5;
+}
 int loaded_fill(struct loaded *l, const struct load_options *o, struct err *e) {
-    struct program *const p[2] = { &l->decode, &l->prefill };
-    const uint64_t before = machine_resident();
+    struct engine_model *info = &l->info;
+    const bool dummy = l->source.dummy;
+    struct filling f = { l, o, machine_resident(), (double)(dummy ? info->weight_bytes : info->file_bytes) };
+    struct program *p[PROGRAMS];
+    for (int i = 0; i < PROGRAMS; i++) p[i] = &l->program[i];
+    info->from_page_cache = !dummy && cached(l);
     const double t0 = now_us();
-    l->info.from_page_cache = machine_cached_share(gguf_fd(l->gguf), l->info.file_bytes) > 0.5;
-    if (l->api->place(l->be, p, 2, &l->slab, e) || read_weights(l, o, e)) return e->code;
+    if (l->api->place(l->be, p, PROGRAMS, &l->slab, e)) return e->code;
+    if (dummy ? make_up(&f, e) : read_weights(&f, e)) return e->code;
     const double seconds = (now_us() - t0) * 1e-6;
-    l->info.read_mib_s = (double)l->info.file_bytes / MIB / seconds;
+    info->read_mib_s = dummy ? 0 : (double)info->file_bytes / MIB / seconds;
     if (take_memory(l, e)) return e->code;
-    for (int i = 0; i < SEQUENCES; i++) l->seq[i].base = i * l->info.max_model_len;
+    for (int i = 0; i < SEQUENCES; i++) l->seq[i].base = i * info->max_model_len;
+    tell(&f, f.total);
     const uint64_t after = machine_resident();
-    l->info.measured_bytes = after > before ? after - before : 0;
-    l->info.loaded = true;
-    log_at(LOG_INFO, "loaded %s: %.1f MiB in %.2f s", l->info.name, (double)l->info.file_bytes / MIB, seconds);
+    info->measured_bytes = after > f.before ? after - f.before : 0;
+    info->loaded = true;
+    log_at(LOG_INFO, "loaded %s: %.1f MiB in %.2f s", info->name, f.total / MIB, seconds);
     return STATUS_OK;
 }
 void loaded_close(struct loaded *l) {
-    program_fini(&l->decode);
-    program_fini(&l->prefill);
+    for (int i = 0; i < PROGRAMS; i++) program_fini(&l->program[i]);
     if (l->arena) l->api->free(l->be, l->arena, l->arena_bytes);
     if (l->kv) l->api->free(l->be, l->kv, l->kv_bytes);
     if (l->slab) l->api->drop(l->be, l->slab);
     for (int i = 0; i < SEQUENCES; i++) ids_fini(&l->seq[i].tokens);
     model_close(l->model);
     tokenizer_close(l->tok);
-    gguf_close(l->gguf);
+    source_close(&l->source);
     buf_fini(&l->system);
     *l = (struct loaded){ 0 };
 }

@@ -2,11 +2,8 @@
 #ifndef JAEDA_RUN_LOAD_H
 #define JAEDA_RUN_LOAD_H
 #include "compute/program.h"
-#include "data/catalog.h"
 #include "data/template.h"
-#include "data/tokenizer.h"
-#include "engine.h"
-#include "model/model.h"
+#include "source.h"
 
 enum { SEQUENCES = 1, CHUNK = ROWS_MAX, EOS_MAX = 8 }; /* KV caches of a model; rows of a prefill step */
 
@@ -17,15 +14,17 @@ struct sequence {
     int base;      /* first row in the pool */
     uint64_t used; /* for least-recently-used */
 };
+/* 1 row, BEAMS_MAX rows with logits of all, and CHUNK rows, over the same weights, arena and KV pool. */
+enum { PROGRAM_DECODE, PROGRAM_BEAMS, PROGRAM_PREFILL, PROGRAMS };
 struct loaded {
     struct engine_model info;
     const struct backend_api *api;
     struct backend *be;
-    struct gguf *gguf;
+    struct source source;
     struct tokenizer *tok;
-    struct model_config config;
     struct model *model;
-    struct program decode, prefill; /* 1 and CHUNK rows over the same weights, arena and KV pool */
+    struct program program[PROGRAMS];
+    struct mat beam_logits;
     struct slab *slab;
     void *arena, *kv;
     size_t arena_bytes, kv_bytes;
@@ -35,10 +34,10 @@ struct loaded {
     uint64_t clock;
     struct loaded *next;
 };
-/* progress returns true to give up (STATUS_CANCELLED). done and total in bytes. */
+/* progress returns true to give up (STATUS_CANCELLED). done and total in bytes. NULL texts: the defaults of engine.h. */
 struct load_options {
-    const char *name, *dtype; /* dtype NULL or "auto": as stored */
-    int max_model_len;        /* 0: the model's context, shrunk to what fits */
+    const char *name, *revision, *dtype, *kv_cache_dtype, *load_format;
+    int max_model_len; /* 0: the model's context, shrunk to what fits */
     bool (*progress)(void *arg, double done, double total);
     void *arg;
 };
@@ -46,12 +45,19 @@ struct load_options {
  * what would. l is zeroed first; loaded_close in every case. */
 int loaded_open(struct loaded *l, const struct backend_api *api, struct backend *be, const struct load_options *o,
                 struct err *e);
-/* Reads and packs the weights, takes the memory, links the programs. */
+/* Reads and packs the weights, or makes them up; takes the memory, links the programs. */
 int loaded_fill(struct loaded *l, const struct load_options *o, struct err *e);
 void loaded_close(struct loaded *l); /* contents only; any state */
-/* What a file says about its model, without opening a device: for SHOW and MODELS. */
-int model_describe(struct engine_model *info, const char *name, struct err *e);
 /* The session's own place, or the least recently used one, emptied. */
 struct sequence *loaded_sequence(struct loaded *l, const char *session);
+
+/* What a model of this shape takes on a device: kv_rows rows of cache, at most CHUNK rows or batch picks in a step. The
+ * programs are left recorded and planned in p (program_fini). */
+struct sizes {
+    uint64_t weight_bytes, kv_bytes, arena_bytes;
+    double read_bytes; /* of weights, for one decode step */
+};
+int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, const struct program *like, int batch,
+             struct err *e);
 
 #endif

@@ -49,6 +49,7 @@ static int use_threads(struct models *m, int threads, struct err *e) {
     pthread_mutex_lock(&m->lock);
     m->be = fresh;
     m->peaks = (struct peaks){ 0 }; /* were measured with the old pool */
+    m->probes = 0;
     pthread_mutex_unlock(&m->lock);
     backend_cpu.close(old);
     return STATUS_OK;
@@ -75,9 +76,10 @@ static bool show_progress(void *arg, double done, double total) {
     }
     return job_cancelled(p->job);
 }
-/* The same file, dtype and length asked for again? */
+/* The same file, formats and length asked for again? */
 static bool same(const struct loaded *l, const struct loaded *fresh, const struct engine_req *q) {
     return !strcmp(l->info.file, fresh->info.file) && !strcmp(l->info.dtype, fresh->info.dtype) &&
+           !strcmp(l->info.kv_dtype, fresh->info.kv_dtype) && !strcmp(l->info.format, fresh->info.format) &&
            (!q->max_model_len || l->info.max_model_len == q->max_model_len);
 }
 static void unload(struct models *m, struct loaded *l, struct engine_model *gone) {
@@ -92,12 +94,14 @@ static void unload(struct models *m, struct loaded *l, struct engine_model *gone
 }
 static int load(struct models *m, struct job *job, struct loaded *l, struct err *e) {
     struct progress p = { job, now_us(), 0 };
-    const struct load_options o = { job->req.model, job->req.dtype, job->req.max_model_len, show_progress, &p };
-    if (!job->req.model) return err_set(e, STATUS_INVALID, "%%load needs a model: a name of %%models or a path");
+    const struct engine_req *q = &job->req;
+    const struct load_options o = { q->model,       q->revision,      q->dtype,      q->kv_cache_dtype,
+                                    q->load_format, q->max_model_len, show_progress, &p };
+    if (!q->model) return err_set(e, STATUS_INVALID, "%%load needs a model: a name of %%models or a path");
     if (use_threads(m, job->req.threads, e) || loaded_open(l, &backend_cpu, m->be, &o, e)) return e->code;
     struct err none = { 0 };
     struct loaded *old = models_find(m, l->info.name, &none);
-    if (old && same(old, l, &job->req)) {
+    if (old && same(old, l, q)) {
         struct engine_model info = old->info;
         info.load_s = 0;
         snprintf(info.notice, sizeof info.notice, "already loaded");
@@ -170,10 +174,22 @@ static void tell_system(struct models *m, struct job *job) {
     s->stream_gbs = m->peaks.stream_gbs;
     s->fp32_gflops = m->peaks.fp32_gflops;
     s->int8_gops = m->peaks.int8_gops;
+    s->bf16_gflops = m->peaks.bf16_gflops;
     pthread_mutex_unlock(&m->lock);
     job_emit(job, &ev);
 }
 enum { ROWS_SHOWN = 256 };
+/* What headers say of a model, all its tensors checked. */
+static int describe(struct engine_model *info, const char *name, const char *revision, struct err *e) {
+    struct source s;
+    struct model *model = NULL;
+    *info = (struct engine_model){ 0 };
+    if (!source_open(&s, name, revision, NEED_SHAPE, e) && !model_open(&model, s.file, &s.config, DTYPE_NONE, e))
+        source_describe(&s, NULL, info);
+    model_close(model);
+    source_close(&s);
+    return e->code;
+}
 /* Loaded ones first, then every file of the model folders, then the catalogue's entries that are not on this disk. */
 static int list_all(struct models *m, struct engine_model *row, struct err *e) {
     int n = copy_loaded(m, row, ROWS_SHOWN);
@@ -184,8 +200,7 @@ static int list_all(struct models *m, struct engine_model *row, struct err *e) {
         bool known = false;
         for (int k = 0; k < loaded; k++) known |= !strcmp(row[k].file, file[i].path);
         if (known) continue;
-        if (model_describe(&row[n], file[i].path,
-                           &broken)) { /* a file this version cannot load is listed with the reason */
+        if (describe(&row[n], file[i].path, NULL, &broken)) { /* what cannot be loaded is listed with the reason */
             snprintf(row[n].file, sizeof row[n].file, "%s", file[i].path);
             snprintf(row[n].notice, sizeof row[n].notice, "%.*s", (int)sizeof row[n].notice - 1, broken.text);
             row[n].file_bytes = file[i].bytes;
@@ -197,15 +212,13 @@ static int list_all(struct models *m, struct engine_model *row, struct err *e) {
         bool known = false;
         for (int k = 0; k < n; k++) known |= !strcasecmp(row[k].name, c->name);
         if (known) continue;
-        row[n] = (struct engine_model){ 0 };
-        snprintf(row[n].name, sizeof row->name, "%s", c->name);
-        snprintf(row[n].template_name, sizeof row->template_name, "%s", c->template_name);
-        snprintf(row[n++].get, sizeof row->get, "%s", c->get);
+        source_describe_entry(c, &row[n++]);
     }
     mem_free(file);
     return n;
 }
-static int show_one(struct models *m, const char *name, struct engine_model *row, struct err *e) {
+static int show_one(struct models *m, const struct engine_req *q, struct engine_model *row, struct err *e) {
+    const char *name = q->model;
     struct err none = { 0 };
     pthread_mutex_lock(&m->lock);
     const struct loaded *l = models_find(m, name, &none);
@@ -213,7 +226,7 @@ static int show_one(struct models *m, const char *name, struct engine_model *row
     pthread_mutex_unlock(&m->lock);
     if (l) return 1;
     if (!name) return err_set(e, STATUS_INVALID, "which model? %%models lists them"), 0;
-    return model_describe(row, name, e) ? 0 : 1;
+    return describe(row, name, q->revision, e) ? 0 : 1;
 }
 int models_answer(struct models *m, struct job *job, struct err *e) {
     struct engine_model *row = mem_zero(ROWS_SHOWN, sizeof *row);
@@ -221,7 +234,7 @@ int models_answer(struct models *m, struct job *job, struct err *e) {
     const enum engine_req_kind kind = job->req.kind;
     const int n = kind == ENGINE_REQ_STATUS   ? copy_loaded(m, row, ROWS_SHOWN)
                   : kind == ENGINE_REQ_MODELS ? list_all(m, row, e)
-                                              : show_one(m, job->req.model, row, e);
+                                              : show_one(m, &job->req, row, e);
     if (!e->code) job_models(job, row, n);
     if (!e->code && kind == ENGINE_REQ_STATUS) tell_system(m, job);
     if (!e->code) job_done(job, &(struct engine_done){ 0 });
@@ -234,7 +247,8 @@ int models_probe(struct models *m, struct err *e) {
     if (backend_cpu.probe(m->be, &now, e)) return e->code;
     pthread_mutex_lock(&m->lock);
     m->peaks = (struct peaks){ more(now.stream_gbs, m->peaks.stream_gbs), more(now.fp32_gflops, m->peaks.fp32_gflops),
-                               more(now.int8_gops, m->peaks.int8_gops) };
+                               more(now.int8_gops, m->peaks.int8_gops), more(now.bf16_gflops, m->peaks.bf16_gflops) };
+    m->probes++;
     pthread_mutex_unlock(&m->lock);
     return STATUS_OK;
 }

@@ -10,7 +10,8 @@ struct models {
     pthread_mutex_t lock;
     struct loaded *list; /* last loaded first */
     struct backend *be;
-    struct peaks peaks; /* of this machine; zero: not measured yet */
+    struct peaks peaks; /* of this machine, the best of `probes` measurements */
+    int probes;
 };
 int models_open(struct models *m, struct err *e); /* opens the backend: a thread pool that sleeps */
 void models_close(struct models *m);              /* frees every model, then the backend; fine on a zeroed struct */

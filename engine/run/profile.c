@@ -51,7 +51,7 @@ static int wall(struct prof *p, bool counts, struct err *e) {
     if (prefill(p->l, p->job, &p->ids, 0, p->seq->base, e)) return e->code;
     t[1] = now_us();
     for (int i = 0; i < p->steps; i++)
-        if (job_replay(p->job, &p->l->decode, NULL, e)) return e->code;
+        if (job_replay(p->job, &p->l->program[PROGRAM_DECODE], NULL, e)) return e->code;
     t[2] = now_us();
     for (int k = 0; k < 2 && counts; k++) {
         const double ms = (t[k + 1] - t[k]) * 1e-3 / (k == ENGINE_DECODE ? p->steps : 1);
@@ -81,10 +81,10 @@ static int watched_run(struct prof *p, struct err *e) {
         const size_t n = p->ids.n - at < CHUNK ? p->ids.n - at : CHUNK;
         job_step(p->job);
         step_rows(&p->job->step, p->ids.v + at, (int)n, (int)at, p->seq->base, at + n == p->ids.n);
-        if (watched(p, ENGINE_PREFILL, &p->l->prefill, once, e)) return e->code;
+        if (watched(p, ENGINE_PREFILL, &p->l->program[PROGRAM_PREFILL], once, e)) return e->code;
     }
     for (int i = 0; i < p->steps; i++)
-        if (watched(p, ENGINE_DECODE, &p->l->decode, once / p->steps, e)) return e->code;
+        if (watched(p, ENGINE_DECODE, &p->l->program[PROGRAM_DECODE], once / p->steps, e)) return e->code;
     return STATUS_OK;
 }
 static void name_rows(struct prof *p, enum engine_phase phase, const struct program *prog) {
@@ -121,9 +121,11 @@ static void finish(struct prof *p, const struct models *m) {
     o->decode_steps = p->steps;
     o->context = (int)p->ids.n + p->steps / 2;
     const struct dtype_info *dt = dtype_info(dtype_parse(p->l->info.dtype));
-    o->int8 = dt && dt->block > 1;
+    const bool int8 = dt && dt->block > 1, bf16 = dt && dt->dt == DTYPE_BF16 && m->peaks.bf16_gflops > 0;
+    o->dummy = p->l->source.dummy;
     o->stream_gbs = m->peaks.stream_gbs;
-    o->peak_gflops = o->int8 ? m->peaks.int8_gops : m->peaks.fp32_gflops;
+    o->peak_gflops = int8 ? m->peaks.int8_gops : bf16 ? m->peaks.bf16_gflops : m->peaks.fp32_gflops;
+    snprintf(o->peak_kind, sizeof o->peak_kind, "%s", int8 ? "int8" : bf16 ? "bf16" : "fp32");
     snprintf(o->dtype, sizeof o->dtype, "%s", p->l->info.dtype);
     snprintf(o->isa, sizeof o->isa, "%s", p->l->api->isa(p->l->be));
     snprintf(o->model, sizeof o->model, "%s", p->l->info.name);
@@ -139,14 +141,14 @@ int profile(struct models *m, struct job *job, struct err *e) {
     if (!p.l) return e->code;
     if (p.runs < 1 || p.runs > RUNS_MAX) return err_set(e, STATUS_INVALID, "--runs %d: 1 to %d", p.runs, RUNS_MAX);
     p.seq = loaded_sequence(p.l, NULL);
-    const int calls = p.l->decode.n + p.l->prefill.n;
+    const int calls = p.l->program[PROGRAM_DECODE].n + p.l->program[PROGRAM_PREFILL].n;
     p.span = mem_zero((size_t)calls, sizeof *p.span);
     p.row = mem_zero((size_t)calls, sizeof *p.row);
     if (!p.span || !p.row)
         err_set(e, STATUS_NOMEM, "out of memory for the profile");
     else {
-        name_rows(&p, ENGINE_PREFILL, &p.l->prefill);
-        name_rows(&p, ENGINE_DECODE, &p.l->decode);
+        name_rows(&p, ENGINE_PREFILL, &p.l->program[PROGRAM_PREFILL]);
+        name_rows(&p, ENGINE_DECODE, &p.l->program[PROGRAM_DECODE]);
         job_progress(job, "measuring the machine", 0, 0, "run", 0);
         if (!models_probe(m, e) && !prompt(&p, e) && !measure(&p, e)) finish(&p, m);
     }

@@ -1,6 +1,7 @@
 #include "worker.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "fit.h"
 #include "generate.h"
 #include "models.h"
 #include "profile.h"
@@ -78,6 +79,7 @@ static int run(struct worker *w, struct job *job, struct err *e) {
     case ENGINE_REQ_RESET: return models_reset(&w->models, job, e);
     case ENGINE_REQ_GENERATE: return generate(&w->models, job, e);
     case ENGINE_REQ_PROFILE: return profile(&w->models, job, e);
+    case ENGINE_REQ_FIT: return fit(&w->models, job, e);
     default: return models_answer(&w->models, job, e);
     }
 }
@@ -121,7 +123,18 @@ static int check(const struct engine_req *q, struct err *e) {
     if (q->stops > ENGINE_STOPS || q->stop_ids > ENGINE_STOPS)
         return err_set(e, STATUS_INVALID, "%d stop strings or ids; at most %d",
                        q->stops > q->stop_ids ? q->stops : q->stop_ids, ENGINE_STOPS);
+    for (int i = 0; i < q->fit.contexts + q->fit.batches; i++)
+        if ((i < q->fit.contexts ? q->fit.context[i] : q->fit.batch[i - q->fit.contexts]) < 1)
+            return err_set(e, STATUS_INVALID, "a context length or batch size below 1");
     const struct engine_sampling *s = &q->sampling;
+    const struct engine_beams *b = &q->beams;
+    if (b->num_beams < 0 || b->num_beams > ENGINE_BEAMS)
+        return err_set(e, STATUS_INVALID, "--num-beams %d: 1 to %d", b->num_beams, ENGINE_BEAMS);
+    if (b->num_beams > 1 && s->temperature > 0)
+        return err_set(e, STATUS_INVALID, "beam search does not sample: leave out --num-beams or the sampling options");
+    if (!(s->min_p >= 0 && s->min_p <= 1) || !(s->typical_p >= 0 && s->typical_p <= 1))
+        return err_set(e, STATUS_INVALID, "sampling out of range: min_p %g, typical_p %g", (double)s->min_p,
+                       (double)s->typical_p);
     if (!(s->temperature >= 0) || !(s->top_p >= 0 && s->top_p <= 1) || s->top_k < 0 || !(s->repetition_penalty >= 0))
         return err_set(e, STATUS_INVALID,
                        "sampling out of range: temperature %g, top_p %g, top_k %d, repetition_penalty %g",

@@ -1,14 +1,7 @@
 /* The engine through its one door: what every transport must do. JAEDA_TEST_ENGINE names another uri than "local:". */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "base/mem.h"
-#include "base/utf8.h"
 #include "data/vocab_build.h"
-#include "engine.h"
-#include <cmocka.h>
+#include "run/listen.h"
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,91 +11,12 @@
 
 #define TINY "tests/golden/tiny-tied.gguf"
 
-struct heard {
-    int events[ENGINE_EV_FAIL + 1];
-    char text[1 << 12];
-    struct engine_model model; /* the last row */
-    int models;
-    struct engine_system system;
-    struct engine_done done;
-    struct engine_profile profile; /* row is not kept */
-    double row_ms[2];
-    struct err fail;
-    bool ended;
-};
-static struct engine *g;
-
 static void keep(char to[1 << 12], const char *from) { memccpy(to, from, 0, 1 << 12); }
 
-static void note(struct heard *h, const struct engine_event *ev) {
-    h->events[ev->kind]++;
-    assert_false(h->ended); /* nothing follows DONE or FAIL */
-    h->ended = ev->kind == ENGINE_EV_DONE || ev->kind == ENGINE_EV_FAIL;
-    switch (ev->kind) {
-    case ENGINE_EV_TEXT:
-        assert_true(utf8_valid(ev->u.text.utf8, ev->u.text.len));
-        assert_true(strlen(h->text) + ev->u.text.len < sizeof h->text);
-        strncat(h->text, ev->u.text.utf8, ev->u.text.len);
-        break;
-    case ENGINE_EV_MODELS:
-        h->models += ev->u.models.n;
-        if (ev->u.models.n) h->model = ev->u.models.row[ev->u.models.n - 1];
-        break;
-    case ENGINE_EV_SYSTEM: h->system = ev->u.system; break;
-    case ENGINE_EV_PROFILE:
-        h->profile = ev->u.profile;
-        for (int i = 0; i < ev->u.profile.rows; i++) h->row_ms[ev->u.profile.row[i].phase] += ev->u.profile.row[i].ms;
-        break;
-    case ENGINE_EV_DONE: h->done = ev->u.done; break;
-    case ENGINE_EV_FAIL: h->fail = ev->u.fail; break;
-    case ENGINE_EV_PROGRESS: break;
-    }
-}
-/* The next event of any job within 30 s; false: none came. */
-static bool next(struct engine_event *ev) {
-    struct pollfd p = { .fd = engine_fd(g), .events = POLLIN };
-    for (int i = 0; i < 300; i++) {
-        const int rc = engine_next(g, ev);
-        assert_true(rc >= 0);
-        if (rc) return true;
-        poll(&p, 1, 100);
-    }
-    return false;
-}
-static void listen(uint64_t job, struct heard *h) {
-    struct engine_event ev;
-    while (!h->ended) {
-        assert_true(next(&ev));
-        assert_int_equal(ev.job, job);
-        note(h, &ev);
-        engine_event_fini(&ev);
-    }
-}
-static uint64_t submit(const struct engine_req *q) {
-    struct err e = { 0 };
-    uint64_t job = 0;
-    if (engine_submit(g, q, &job, &e)) fail_msg("%s", e.text);
-    assert_true(job != 0);
-    return job;
-}
-static struct heard *ask(const struct engine_req *q) {
-    static struct heard h;
-    memset(&h, 0, sizeof h);
-    listen(submit(q), &h);
-    return &h;
-}
-static struct engine_message raw(const char *text) { return (struct engine_message){ NULL, text, strlen(text) }; }
 static struct heard *load(void) {
     struct heard *h = ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = TINY, .dtype = "fp32" });
     if (h->fail.code) fail_msg("%s", h->fail.text);
     return h;
-}
-static struct heard *generate(const char *prompt, struct engine_req q) {
-    const struct engine_message m = raw(prompt);
-    q.kind = ENGINE_REQ_GENERATE;
-    q.message = &m;
-    q.messages = 1;
-    return ask(&q);
 }
 
 static void load_tells_sizes_before_and_after(void **state) {
@@ -207,6 +121,17 @@ static void long_empty_and_odd_prompts_get_a_clear_error(void **state) {
     h = ask(&(struct engine_req){
         .kind = ENGINE_REQ_GENERATE, .message = &role, .messages = 1, .template_name = "nonesuch" });
     assert_int_equal(h->fail.code, STATUS_INVALID);
+}
+static void beams_share_the_context_and_say_when_it_is_too_small(void **state) {
+    (void)state;
+    load();
+    struct heard *h = generate("hello", (struct engine_req){ .max_new_tokens = 12, .beams = { 4, 1, false } });
+    if (h->fail.code) fail_msg("%s", h->fail.text);
+    assert_true(h->done.new_tokens > 0 && h->done.beam_score < 0 && h->done.beams.num_beams == 4);
+    assert_true(h->text[0] != 0);
+    h = generate("hello", (struct engine_req){ .max_new_tokens = 250, .beams = { 16, 1, false } });
+    assert_int_equal(h->fail.code, STATUS_INVALID);
+    assert_non_null(strstr(h->fail.text, "--max-new-tokens"));
 }
 static void a_cancel_keeps_what_was_written(void **state) {
     (void)state;
@@ -365,6 +290,11 @@ static void requests_out_of_range_are_refused_at_the_door(void **state) {
         { .kind = ENGINE_REQ_GENERATE, .sampling = { .temperature = -1 } },
         { .kind = ENGINE_REQ_GENERATE, .sampling = { .top_p = 1.5f } },
         { .kind = ENGINE_REQ_GENERATE, .sampling = { .top_k = -2 } },
+        { .kind = ENGINE_REQ_GENERATE, .sampling = { .min_p = 2 } },
+        { .kind = ENGINE_REQ_GENERATE, .sampling = { .typical_p = -1 } },
+        { .kind = ENGINE_REQ_GENERATE, .beams = { .num_beams = ENGINE_BEAMS + 1 } },
+        { .kind = ENGINE_REQ_GENERATE, .beams = { .num_beams = 4 }, .sampling = { .temperature = 1 } },
+        { .kind = ENGINE_REQ_FIT, .fit = { .batch = (const int[]){ 0 }, .batches = 1 } },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct err e = { 0 };
@@ -406,6 +336,7 @@ int main(void) {
         T(a_session_reuses_its_prefix),
         T(stop_strings_ids_and_the_context_end_a_text),
         T(long_empty_and_odd_prompts_get_a_clear_error),
+        T(beams_share_the_context_and_say_when_it_is_too_small),
         T(a_cancel_keeps_what_was_written),
         T(status_does_not_wait_behind_a_job),
         T(profile_adds_up),
