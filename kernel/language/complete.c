@@ -189,6 +189,11 @@ static bool offer_dollar(struct offers *f, const struct snapshot *s) {
     }
     return true;
 }
+/* What a match replaces begins behind the last comma of a list. */
+static void behind_comma(struct offers *f) {
+    const char *comma = memrchr(f->code + f->start, ',', f->end - f->start);
+    if (comma) f->start = (size_t)(comma - f->code) + 1;
+}
 static void offer_at(struct offers *f, const struct place *p, const struct snapshot *s) {
     size_t value = 0;
     if (p->kind == PLACE_MAGIC) {
@@ -203,10 +208,12 @@ static void offer_at(struct offers *f, const struct place *p, const struct snaps
         const struct option *o = strcmp(p->magic->name, "set") ? place_option(p, f->code, &value) : NULL;
         if (o && value <= f->end) {
             f->start = value;
+            if (o->list && o->type != OPTION_TEXT) behind_comma(f);
             offer_values(f, o, s);
         } else if (f->end > f->start && f->code[f->start] == '-') {
             offer_options(f, p->magic);
         } else {
+            if (strstr(p->magic->usage, "MODEL...")) behind_comma(f);
             offer_words(f, p->magic, s);
         }
     }

@@ -52,25 +52,33 @@ static void option_spelling(const struct option *o, struct buf *out) {
     const bool on = o->type == OPTION_FLAG && o->def && !strcmp(o->def, "true");
     buf_printf(out, "--%s%s%s%s", on ? "no-" : "", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
 }
-static void option_meaning(const struct option *o, struct buf *out) {
+static void choices_of(const struct option *o, struct buf *out) {
     char name[40];
-    buf_puts(out, o->help);
     for (int i = 0; o->type == OPTION_CHOICE && option_choice(o->choices, i, name); i++)
-        buf_printf(out, "%s%s", i ? ", " : ": ", name);
+        buf_printf(out, "%s%s", i ? ", " : "", name);
+}
+static void option_meaning(const struct option *o, struct buf *out) {
+    buf_puts(out, o->help);
     if ((o->type == OPTION_INT || o->type == OPTION_FLOAT) && o->max < 1e5)
         buf_printf(out, " (%g to %g)", o->min, o->max);
-    if (o->list) buf_puts(out, "; repeatable");
+    if (o->list && !(o->arg && strstr(o->arg, "..."))) buf_puts(out, "; repeatable");
 }
 static void option_row(struct table *t, const struct option *o) {
-    struct buf b;
+    enum { MEANING = 66 }; /* columns that the other cells leave of 100 */
+    struct buf b, choices;
     buf_init(&b, 1024);
+    buf_init(&choices, 1024);
     option_spelling(o, &b);
+    choices_of(o, &choices);
     table_cell(t, "%s", buf_text(&b));
     table_cell(t, "%s", default_text(o));
     buf_reset(&b);
     option_meaning(o, &b);
-    table_cell(t, "%s", buf_text(&b));
+    const bool apart = b.n + choices.n > MEANING;
+    table_cell(t, "%s%s%s", buf_text(&b), apart || !choices.n ? "" : ": ", apart ? "" : buf_text(&choices));
+    if (apart && choices.n) table_cell(t, "%s", ""), table_cell(t, "%s", ""), table_cell(t, "%s", buf_text(&choices));
     buf_fini(&b);
+    buf_fini(&choices);
 }
 static void option_table(struct table *t) {
     table_init(t, NULL);
@@ -124,6 +132,8 @@ json_t *magic_option_help(const struct magic *m, const struct option *o) {
     doc_code(&d, buf_text(&b), b.n);
     buf_reset(&b);
     option_meaning(o, &b);
+    if (o->type == OPTION_CHOICE) buf_puts(&b, ": ");
+    choices_of(o, &b);
     doc_line(&d, "%s", buf_text(&b));
     if (*default_text(o)) doc_line(&d, "default: %s", default_text(o));
     if (o->aliases) doc_line(&d, "also: %s", o->aliases);

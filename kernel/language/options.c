@@ -172,6 +172,19 @@ static int add(struct reader *r, const struct option *o, const char *text, bool 
     a->v[a->n++] = (struct arg){ o, checked, number, from_set };
     return 0;
 }
+/* "a,b" is two values where an option takes several; a text keeps its commas. */
+static int add_each(struct reader *r, const struct option *o, const char *text) {
+    const bool several = o->list && (o->type == OPTION_INT || o->type == OPTION_FLOAT || o->type == OPTION_CHOICE);
+    for (const char *s = text;; s++) {
+        const size_t n = several ? strcspn(s, ",") : strlen(s);
+        char *one = mem_copy(s, n);
+        if (!one) return err_set(r->e, STATUS_NOMEM, "out of memory for %s", r->g->magic);
+        const int rc = add(r, o, one, false);
+        mem_free(one);
+        s += n;
+        if (rc || !*s) return rc;
+    }
+}
 static int unknown(struct reader *r, const char *name, size_t n, const char *dashes) {
     char typed[64];
     snprintf(typed, sizeof typed, "%.*s", (int)(n < 60 ? n : 60), name);
@@ -220,7 +233,7 @@ static int with_value(struct reader *r, const struct option *o, const char *valu
                            o->arg ? o->arg : "");
         value = r->w->v[r->at++].text;
     }
-    return add(r, o, value, false);
+    return add_each(r, o, value);
 }
 static int long_option(struct reader *r, const char *s) {
     const size_t n = strcspn(s, "=");

@@ -20,7 +20,7 @@ struct option {
     const char *shorts;  /* "n"; several separated by blanks */
     const char *aliases; /* separated by blanks; !greedy is the opposite of a flag */
     enum option_type type;
-    bool list, settable; /* may be given several times; %set takes it as a default */
+    bool list, settable; /* may be given several times, numbers and choices also as a,b; %set takes it as a default */
     const char *arg;     /* what stands for the value in help: "N" */
     const char *def;     /* the default as text; NULL: none */
     double min, max;     /* allowed, of INT and FLOAT */

@@ -9,6 +9,7 @@
 #include "magics.h"
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum { STOPS = 16, PROMPT_MAX = 64 << 20 };
 static const char SESSION[] = "chat";
@@ -18,7 +19,7 @@ struct run {
     struct engine_req q;
     const char *stop[STOPS];
     int stop_id[STOPS];
-    struct engine_message plain[2]; /* system, user */
+    struct engine_message plain[3]; /* system, input, user */
     struct buf text;
     struct engine_done done;
     struct progress progress;
@@ -41,16 +42,42 @@ static int add_stops(struct run *r) {
     r->q.stop_id = r->stop_id;
     return 0;
 }
-/* Greedy unless a sampling option was given: HF would ignore a temperature without do_sample, which surprises people. */
+static bool typed(const struct args *a, const char *name) {
+    const struct arg *v = args_last(a, name);
+    return v && !v->from_set;
+}
+/* Greedy unless a sampling option was given: HF would ignore a temperature without do_sample, which surprises people.
+ * Beam search does not sample, here as there; the line under the text says so. */
 static struct engine_sampling sampling(const struct args *a) {
-    const bool hinted = args_given(a, "temperature") || args_given(a, "top-p") || args_given(a, "top-k");
-    const bool sample = args_given(a, "do-sample") ? args_flag(a, "do-sample") : hinted;
+    static const char *const hints[] = { "temperature", "top-p", "top-k", "min-p", "typical-p" };
+    bool sample = false;
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) sample |= args_given(a, hints[i]);
+    if (args_given(a, "do-sample")) sample = args_flag(a, "do-sample");
+    if (args_int(a, "num-beams") > 1) sample = false;
     const float temperature = sample ? (float)args_number(a, "temperature") : 0;
+    const bool on = temperature > 0;
     return (struct engine_sampling){ .temperature = temperature,
-                                     .top_p = temperature > 0 ? (float)args_number(a, "top-p") : 1,
-                                     .top_k = temperature > 0 ? args_int(a, "top-k") : 0,
+                                     .top_p = on ? (float)args_number(a, "top-p") : 1,
+                                     .min_p = on ? (float)args_number(a, "min-p") : 0,
+                                     .typical_p = on ? (float)args_number(a, "typical-p") : 1,
+                                     .top_k = on ? args_int(a, "top-k") : 0,
                                      .repetition_penalty = (float)args_number(a, "repetition-penalty"),
                                      .seed = (uint64_t)args_number(a, "seed") };
+}
+static int beams(struct run *r) {
+    const struct args *a = &r->c->args;
+    const int n = args_int(a, "num-beams");
+    static const char *const only[] = { "length-penalty", "early-stopping" };
+    for (int i = 0; i < 2; i++)
+        if (n < 2 && typed(a, only[i]))
+            return err_set(r->c->e, STATUS_INVALID, "--%s belongs to beam search: add --num-beams 5", only[i]);
+    if (n < 2) return 0;
+    if (typed(a, "do-sample") && args_flag(a, "do-sample"))
+        return err_set(r->c->e, STATUS_INVALID,
+                       "--num-beams %d does not sample: leave --do-sample out, or use --num-beams 1", n);
+    r->q.beams = (struct engine_beams){ n, (float)args_number(a, "length-penalty"), args_flag(a, "early-stopping") };
+    r->stream = false;
+    return 0;
 }
 static int ask(struct run *r, struct call *c) {
     const struct args *a = &c->args;
@@ -68,7 +95,7 @@ static int ask(struct run *r, struct call *c) {
                        r->q.min_new_tokens, r->q.max_new_tokens);
     progress_init(&r->progress, c->o);
     buf_init(&r->text, PROMPT_MAX);
-    return add_stops(r);
+    return beams(r) ? c->e->code : add_stops(r);
 }
 /* The text to go on from: the body, the words, --prompt or --file; exactly one of them. *owned: to be freed. NULL and no
  * error: none was given. */
@@ -114,18 +141,26 @@ static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
     default: return 0;
     }
 }
-static void how_sampled(const struct engine_done *d, struct buf *out) {
+static void how_chosen(const struct engine_done *d, struct buf *out) {
     const struct engine_sampling *s = &d->sampling;
-    if (d->greedy) {
+    if (d->beams.num_beams > 1) {
+        char score[32];
+        format_number(score, d->beam_score);
+        buf_printf(out, "%d beams, score %s (no sampling)", d->beams.num_beams, score);
+        if (d->beams.length_penalty != 1) buf_printf(out, " length_penalty=%g", (double)d->beams.length_penalty);
+        if (d->beams.early_stopping) buf_puts(out, " early_stopping");
+    } else if (d->greedy) {
         buf_puts(out, "sampling: greedy");
     } else {
         buf_printf(out, "sampling: T=%g", (double)s->temperature);
         if (s->top_k) buf_printf(out, " top_k=%d", s->top_k);
         if (s->top_p < 1) buf_printf(out, " top_p=%g", (double)s->top_p);
+        if (s->min_p > 0) buf_printf(out, " min_p=%g", (double)s->min_p);
+        if (s->typical_p > 0 && s->typical_p < 1) buf_printf(out, " typical_p=%g", (double)s->typical_p);
     }
     if (s->repetition_penalty != 1 && s->repetition_penalty != 0)
         buf_printf(out, " repetition_penalty=%g", (double)s->repetition_penalty);
-    if (!d->greedy) buf_printf(out, " seed=%llu", (unsigned long long)s->seed);
+    if (!d->greedy && d->beams.num_beams < 2) buf_printf(out, " seed=%llu", (unsigned long long)s->seed);
 }
 static void why_stopped(const struct engine_done *d, struct buf *out) {
     buf_printf(out, "stopped: %s", engine_stop_text(d->stop));
@@ -153,13 +188,19 @@ static void timings(const struct engine_done *d, struct doc *doc) {
     const bool many = d->tpot_ms > 0;
     struct buf line;
     buf_init(&line, 1024);
-    buf_printf(&line, "%s prompt tokens%s%s%s, %s new · TTFT %s · TPOT %s", prompts, d->cached_tokens ? " (" : "",
-               d->cached_tokens ? cached : "", d->cached_tokens ? " cached)" : "", made, ttft, many ? tpot : "–");
+    buf_printf(&line, "%s prompt tokens%s%s%s, %s new", prompts, d->cached_tokens ? " (" : "",
+               d->cached_tokens ? cached : "", d->cached_tokens ? " cached)" : "", made);
+    if (d->beams.num_beams > 1) { /* nothing is shown before the end: there is no first token to wait for */
+        format_seconds(ttft, d->total_ms * 1e-3);
+        buf_printf(&line, " · all after %s · TPOT %s", ttft, many ? tpot : "–");
+    } else {
+        buf_printf(&line, " · TTFT %s · TPOT %s", ttft, many ? tpot : "–");
+    }
     if (many) buf_printf(&line, " · %s tok/s · %s chars/s", rate, chars);
     doc_line(doc, "%s", buf_text(&line));
     buf_reset(&line);
     buf_printf(&line, "%s · ", d->model);
-    how_sampled(d, &line);
+    how_chosen(d, &line);
     if (d->template_name[0]) buf_printf(&line, " · template: %s", d->template_name);
     buf_puts(&line, " · ");
     why_stopped(d, &line);
@@ -171,30 +212,37 @@ static void timings(const struct engine_done *d, struct doc *doc) {
 }
 /* The same numbers for programs that read the notebook. */
 static json_t *numbers(const struct engine_done *d) {
-    return json_pack("{s:{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:b, s:s}}", "jaeda", "model", d->model,
-                     "prompt_tokens", d->prompt_tokens, "cached_tokens", d->cached_tokens, "new_tokens", d->new_tokens,
-                     "ttft_ms", d->ttft_ms, "prefill_ms", d->prefill_ms, "decode_ms", d->decode_ms, "tpot_ms",
-                     d->tpot_ms, "chars", (json_int_t)d->chars, "greedy", (int)d->greedy, "stop",
-                     engine_stop_text(d->stop));
+    return json_pack("{s:{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:b, s:b, s:i, s:f, s:s}}", "jaeda", "model",
+                     d->model, "prompt_tokens", d->prompt_tokens, "cached_tokens", d->cached_tokens, "new_tokens",
+                     d->new_tokens, "ttft_ms", d->ttft_ms, "prefill_ms", d->prefill_ms, "decode_ms", d->decode_ms,
+                     "tpot_ms", d->tpot_ms, "chars", (json_int_t)d->chars, "greedy", (int)d->greedy, "dummy",
+                     (int)d->dummy, "num_beams", d->beams.num_beams > 1 ? d->beams.num_beams : 1, "beam_score",
+                     d->beam_score, "stop", engine_stop_text(d->stop));
 }
 static void show_end(struct run *r) {
     struct doc d;
     doc_init(&d);
-    timings(&r->done, &d);
+    if (!args_flag(&r->c->args, "quiet")) timings(&r->done, &d);
+    if (r->done.dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
     json_t *bundle = doc_bundle(&d);
     if (bundle) out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
     doc_fini(&d);
 }
 static int interrupted(struct run *r) {
     char rate[32], text[160];
+    struct doc d;
     format_number(rate, decode_rate(&r->done));
     const int n = r->done.new_tokens, most = r->q.max_new_tokens;
     snprintf(text, sizeof text,
              r->done.tpot_ms > 0 ? "interrupted after %d of %d tokens (decode %s tok/s so far)"
                                  : "interrupted after %d of %d tokens%.0s",
              n, most, rate);
-    json_t *bundle = doc_plain(text, strlen(text));
+    doc_init(&d);
+    doc_line(&d, "%s", text);
+    if (r->done.dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
+    json_t *bundle = doc_bundle(&d);
     if (bundle) out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
+    doc_fini(&d);
     return err_set(r->c->e, STATUS_CANCELLED, "%s", text);
 }
 /* Runs what ask() and the caller's messages describe and shows its end. */
@@ -202,9 +250,10 @@ static int run(struct run *r) {
     struct call *c = r->c;
     const int rc = job_run(c->in, c->o, &r->q, on_event, r, c->e);
     if (progress_shown(&r->progress)) {
-        char text[64], ms[32];
-        format_seconds(ms, r->done.prefill_ms * 1e-3);
-        snprintf(text, sizeof text, rc ? "prefill ended early%.0s" : "prefill took %s", ms);
+        char text[64], took[32];
+        const bool beam = r->q.beams.num_beams > 1;
+        format_seconds(took, (beam ? r->done.total_ms : r->done.prefill_ms) * 1e-3);
+        snprintf(text, sizeof text, rc ? "%s ended early%.0s" : "%s took %s", beam ? "beam search" : "prefill", took);
         progress_end(&r->progress, doc_plain(text, strlen(text)));
     }
     if (!r->stream && r->text.n) out_stream(c->o, OUT_STDOUT, buf_text(&r->text), r->text.n);
@@ -212,11 +261,21 @@ static int run(struct run *r) {
     const char *name = args_text(&c->args, "save");
     if (name && interp_set(c->in, name, buf_text(&r->text), r->text.n, c->e)) return c->e->code;
     if (r->done.stop == ENGINE_STOP_CANCELLED) return interrupted(r);
-    if (!args_flag(&c->args, "quiet")) show_end(r);
+    if (!args_flag(&c->args, "quiet") || r->done.dummy) show_end(r);
     return 0;
 }
 
 /* ---- %generate ---- */
+static void add_message(struct run *r, const char *role, const char *text, size_t n) {
+    r->plain[r->q.messages++] = (struct engine_message){ role, text, n };
+}
+/* template NULL: the model's own, which the engine knows. */
+static int check_input(struct call *c, const char *template) {
+    if (!args_given(&c->args, "input") || !template || !strcmp(template, "koalpaca") || !strcmp(template, "kullm"))
+        return 0;
+    return err_set(c->e, STATUS_INVALID,
+                   "--input has no place in the template %s: use --template koalpaca (맥락) or kullm (입력)", template);
+}
 int magic_generate(struct call *c) {
     struct run r = { 0 };
     char *owned;
@@ -226,14 +285,15 @@ int magic_generate(struct call *c) {
         return err_set(c->e, STATUS_INVALID,
                        "%%generate needs a prompt: %%generate TEXT, --file FILE, or a %%%%generate cell");
     int rc = ask(&r, c);
-    const char *system = args_text(&c->args, "system");
-    if (system) r.plain[r.q.messages++] = (struct engine_message){ "system", system, strlen(system) };
+    const char *system = args_text(&c->args, "system"), *input = args_text(&c->args, "input");
     /* Byte for byte, as transformers' generate() and vLLM take a prompt; a template is asked for, or %chat is. */
     const bool raw = !r.q.template_name || !strcmp(r.q.template_name, "raw");
     if (!rc && raw && system && !args_last(&c->args, "system")->from_set)
         rc = err_set(c->e, STATUS_INVALID, "--system needs a chat template: add --template chatml, or use %%chat");
-    if (raw) r.q.messages = 0;
-    r.plain[r.q.messages++] = (struct engine_message){ raw ? NULL : "user", text, n };
+    if (!rc) rc = check_input(c, raw ? "raw" : r.q.template_name);
+    if (!raw && system) add_message(&r, "system", system, strlen(system));
+    if (!raw && input) add_message(&r, "input", input, strlen(input));
+    add_message(&r, raw ? NULL : "user", text, n);
     r.q.message = r.plain;
     if (!rc) rc = run(&r);
     buf_fini(&r.text);
@@ -288,7 +348,9 @@ static int open_chat(struct call *c) {
 static int say(struct run *r, const char *text, size_t n) {
     struct chat *chat = &r->c->in->chat;
     const int before = chat->n;
-    if (push(chat, "user", text, n, r->c->e)) return r->c->e->code;
+    const char *input = args_text(&r->c->args, "input");
+    if (input && push(chat, "input", input, strlen(input), r->c->e)) return r->c->e->code;
+    if (push(chat, "user", text, n, r->c->e)) return cut(chat, before), r->c->e->code;
     struct engine_message *m = mem_zero((size_t)chat->n, sizeof *m);
     if (!m) return cut(chat, before), err_set(r->c->e, STATUS_NOMEM, "out of memory for the conversation");
     for (int i = 0; i < chat->n; i++)
@@ -304,6 +366,19 @@ static int say(struct run *r, const char *text, size_t n) {
         cut(chat, before);
         return r->c->e->code;
     }
+    return rc;
+}
+/* Without --template it is the model's own that must have a place for --input. */
+static int check_chat_input(struct run *r) {
+    struct call *c = r->c;
+    struct models m;
+    const char *name = r->q.template_name;
+    if (name) return check_input(c, name);
+    int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
+    for (int i = 0; !rc && !name && i < m.n; i++) /* the last loaded comes first */
+        if (!r->q.model || !strcasecmp(r->q.model, m.row[i].name)) name = m.row[i].template_name;
+    if (!rc) rc = check_input(c, name);
+    models_fini(&m);
     return rc;
 }
 int magic_chat(struct call *c) {
@@ -325,6 +400,7 @@ int magic_chat(struct call *c) {
     int rc = text ? 0 : err_set(c->e, STATUS_NOMEM, "out of memory for the prompt");
     if (owned) n = strlen(owned);
     if (!rc) rc = ask(&r, c);
+    if (!rc && args_given(&c->args, "input")) rc = check_chat_input(&r);
     if (!rc) rc = say(&r, text, n);
     buf_fini(&r.text);
     mem_free(owned);

@@ -24,7 +24,7 @@ static void begin(struct table *t, const char *title) {
     t->max_rows = 100;
 }
 static void peaks(struct table *t, const struct engine_system *s) {
-    char n[32], bytes[32], text[128];
+    char n[32], bytes[32], half[32], text[160];
     if (s->stream_gbs > 0) {
         format_number(n, s->stream_gbs);
         snprintf(text, sizeof text, "%s GB/s, measured", n);
@@ -33,7 +33,9 @@ static void peaks(struct table *t, const struct engine_system *s) {
     if (s->fp32_gflops > 0) {
         format_number(n, s->fp32_gflops);
         format_number(bytes, s->int8_gops);
-        snprintf(text, sizeof text, "%s GFLOP/s fp32, %s GOP/s int8, measured", n, bytes);
+        format_number(half, s->bf16_gflops);
+        snprintf(text, sizeof text, "%s GFLOP/s fp32, %s%s%s GOP/s int8, measured", n, s->bf16_gflops > 0 ? half : "",
+                 s->bf16_gflops > 0 ? " bf16, " : "", bytes);
         fact(t, "peak arithmetic", text);
     }
     if (s->stream_gbs <= 0) fact(t, "peaks", "not measured yet: %profile does");
@@ -114,8 +116,9 @@ int magic_sysinfo(struct call *c) {
     format_bytes(resident, (double)m.system.resident);
     fact(&t, "this process holds", resident);
     for (int i = 0; i < m.n; i++) {
-        snprintf(text, sizeof text, "%s, %s, %d tokens of context", m.row[i].name, m.row[i].dtype,
-                 m.row[i].max_model_len);
+        snprintf(text, sizeof text, "%s, weights %s, KV cache %s, %d tokens of context%s", m.row[i].name,
+                 m.row[i].dtype, m.row[i].kv_dtype, m.row[i].max_model_len,
+                 strcmp(m.row[i].format, "dummy") ? "" : ", random weights");
         fact(&t, "loaded model", text);
     }
     for (int i = 0; i < c->in->defaults.n; i++) {

@@ -3,9 +3,12 @@
 #define JAEDA_MAGICS_MAGICS_H
 #include "kernel/language/magic.h"
 
-/* model.c */
+/* load.c */
 int magic_load(struct call *c);
 int magic_unload(struct call *c);
+/* fit.c */
+int magic_fit(struct call *c);
+/* model.c */
 int magic_models(struct call *c);
 int magic_ps(struct call *c);
 int magic_show(struct call *c);
@@ -35,9 +38,18 @@ int magic_bash(struct call *c);
 /* file.c */
 int magic_writefile(struct call *c);
 
+/* Stands in every result of a model that was loaded with random weights. */
+#define DUMMY_NOTICE "random weights (load format dummy): speed and memory are this shape's, the text means nothing"
 struct doc;
+struct interp;
+struct models;
 /* model.c: shows d as one display and frees it. */
 int show_doc(struct out *o, struct doc *d, struct err *e);
+/* model.c: keeps the names in m for completion, with a line about each. */
+void models_remember(struct interp *in, const struct models *m);
+struct engine_model;
+/* load.c: one line about the memory of a loaded model. */
+void memory_line(struct doc *d, const struct engine_model *m);
 /* file.c: a whole text file of at most max bytes; "~/" is expanded. NULL and e on an error; else mem_free it. */
 char *file_read(const char *path, size_t max, size_t *n, struct err *e);
 /* Expands a leading "~" into out. */

@@ -199,8 +199,8 @@ static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
                  "%s %s · CPU %s, %d thread%s · %d→%d tok · b1 · %d run%s after %d warm-up%s · peaks measured here: %s "
                  "GB/s, %s GFLOP/s in %s",
                  p->model, p->dtype, p->isa, p->threads, p->threads == 1 ? "" : "s", p->prompt_tokens, p->decode_steps,
-                 p->runs, p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak,
-                 p->int8 ? "int8" : "fp32");
+                 p->runs, p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
+        if (p->dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
         bundle = doc_bundle(&d);
         if (!bundle) err_set(c->e, STATUS_NOMEM, "out of memory for a table");
     }

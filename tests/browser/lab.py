@@ -66,11 +66,15 @@ class Notebook:
     CELL = ".jp-Notebook .jp-Cell"
 
     def __init__(self, lab, browser, cells, name="first-light.ipynb", kernel="jaeda"):
-        self.browser, self.lab, self.cells = browser, lab, len(cells)
-        content = {"cells": [{"cell_type": "code", "execution_count": None, "id": f"cell-{i}", "metadata": {},
-                              "outputs": [], "source": source} for i, source in enumerate(cells)],
-                   "metadata": {"kernelspec": {"name": kernel, "display_name": "Jaeda", "language": "jaeda"}},
-                   "nbformat": 4, "nbformat_minor": 5}
+        """cells: the sources of code cells, or the path of a notebook."""
+        if isinstance(cells, pathlib.Path):
+            name, content = cells.name, json.loads(cells.read_text())
+        else:
+            content = {"cells": [{"cell_type": "code", "execution_count": None, "id": f"cell-{i}", "metadata": {},
+                                  "outputs": [], "source": source} for i, source in enumerate(cells)],
+                       "metadata": {"kernelspec": {"name": kernel, "display_name": "Jaeda", "language": "jaeda"}},
+                       "nbformat": 4, "nbformat_minor": 5}
+        self.browser, self.lab, self.cells = browser, lab, len(content["cells"])
         (lab.folder / name).write_text(json.dumps(content))
         browser.open(lab.url(name))
         browser.wait(f"document.querySelectorAll('{self.CELL} .cm-content').length >= {min(self.cells, 3)}",
@@ -111,6 +115,13 @@ class Notebook:
         self.start(number)
         self.finished(number, seconds)
         return self.text(number)
+
+    def run_all(self, seconds):
+        """Every cell, from top to bottom; returns what the page's own model holds of the code cells' outputs."""
+        self.browser.js("(jupyterapp.commands.execute('notebook:run-all-cells'), true)")  # not waited for: it takes minutes
+        code = "jupyterapp.shell.currentWidget.content.widgets.filter(w => w.model.type === 'code')"
+        self.browser.wait(f"{code}.every(w => w.model.executionCount)", "all cells to end", seconds)
+        return self.browser.js(f"{code}.map(w => w.model.outputs.toJSON())")
 
     def running(self, number):
         return self.prompt(number).startswith("[*]")

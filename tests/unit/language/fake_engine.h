@@ -3,6 +3,7 @@
 #define JAEDA_TEST_FAKE_ENGINE_H
 #include "engine/engine.h"
 #include <poll.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,10 +20,12 @@ struct engine {
 static struct fake {
     struct engine *g;
     struct engine_req last;
-    char model[128], template_name[32], prompt[4096], roles[200], session[32], stop[64], dtype[16];
+    char model[128], template_name[32], prompt[4096], roles[200], session[32], stop[64], dtype[16], kv_dtype[8];
+    char load_format[16], revision[32], fit[200]; /* fit: "dtypes|machines|contexts|batches" */
     int opened, requests;
     atomic_int cancelled;
     struct err fail; /* the next job ends in this */
+    bool absent;     /* LOAD finds no weights, unless dummy ones are asked for */
     bool lost, hang; /* the connection breaks; the next job answers only when cancelled */
     struct engine_profile profile;
     struct engine_done done;
@@ -49,15 +52,25 @@ void engine_close(struct engine *g) {
 }
 static struct engine_model fake_model = { .name = "small",
                                           .file = "/models/small.gguf",
+                                          .format = "GGUF",
+                                          .repo = "Org/Small-135M",
+                                          .aliases = "sm tiny-one",
                                           .arch = "llama",
                                           .dtype = "q4_1",
+                                          .kv_dtype = "fp16",
                                           .template_name = "chatml",
                                           .on_disk = true,
                                           .layers = 30,
                                           .hidden = 576,
                                           .heads = 9,
                                           .kv_heads = 3,
-                                          .context = 8192,
+                                          .head_dim = 64,
+                                          .rope_dims = 64,
+                                          .rope_theta = 100000,
+                                          .vocab = 49152,
+                                          .kv_bytes_per_token = 23040,
+                                          .stops = "token 2",
+                                          .context = 2048,
                                           .max_model_len = 4096,
                                           .params = 134515008,
                                           .file_bytes = 98304000,
@@ -66,20 +79,67 @@ static struct engine_model fake_model = { .name = "small",
                                           .arena_bytes = 1048576,
                                           .predicted_bytes = 287792256,
                                           .measured_bytes = 288000000,
+                                          .peak_bytes = 300000000,
                                           .freed_bytes = 287000000,
                                           .load_s = 0.5,
                                           .read_mib_s = 200 };
+/* Round numbers: fp16 weighs 12 GiB, int8 6, int4 3; a token's keys and values 1 MiB, the work 0.25 GiB. */
+static void fake_fit(struct engine *g, const struct engine_req *q) {
+    static const struct engine_machine known[] = { { "this", "", 4ull << 30, 0 },
+                                                   { "g5.2xlarge", "NVIDIA A10G", 10ull << 30, 600 },
+                                                   { "h100", "NVIDIA H100", 80ull << 30, 3350 } };
+    static struct engine_machine machine[16];
+    static struct engine_fit_row row[2048];
+    static const uint64_t mib = 1 << 20;
+    struct engine_fit f = { .model = fake_model, .machine = machine, .row = row };
+    snprintf(f.model.name, sizeof f.model.name, "%s", q->model);
+    for (; f.machines < q->fit.machines; f.machines++)
+        for (size_t i = 0; i < 3; i++)
+            if (!strcmp(known[i].name, q->fit.machine[f.machines])) machine[f.machines] = known[i];
+    for (int m = 0; m < f.machines; m++)
+        for (int d = 0; d < q->fit.dtypes; d++)
+            for (int c = 0; c < q->fit.contexts; c++)
+                for (int b = 0; b < q->fit.batches; b++) {
+                    const char *dtype = strcmp(q->fit.dtype[d], "auto") ? q->fit.dtype[d] : "f16";
+                    struct engine_fit_row *r = &row[f.rows++];
+                    *r =
+                        (struct engine_fit_row){ .machine = m, .context = q->fit.context[c], .batch = q->fit.batch[b] };
+                    snprintf(r->dtype, sizeof r->dtype, "%s", dtype);
+                    r->weight_bytes = (!strcmp(dtype, "int4") ? 3 : !strcmp(dtype, "int8") ? 6 : 12) * 1024 * mib;
+                    r->kv_bytes = (uint64_t)r->context * (uint64_t)r->batch * mib;
+                    r->work_bytes = 256 * mib;
+                    r->total_bytes = r->weight_bytes + r->kv_bytes + r->work_bytes;
+                    r->fits = r->total_bytes <= machine[m].memory_bytes;
+                    const uint64_t fixed = r->weight_bytes + r->work_bytes, all = machine[m].memory_bytes;
+                    const uint64_t most = all > fixed ? (all - fixed) / mib / (uint64_t)r->batch : 0;
+                    r->max_context = most < 2048 ? (int)most : 2048;
+                    r->ceiling = machine[m].bandwidth_gbs * 1e9 / (double)(r->weight_bytes + r->kv_bytes) * r->batch;
+                }
+    fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FIT, .u.fit = f });
+}
 static void fake_answer(struct engine *g, const struct engine_req *q) {
-    static struct engine_model rows[2];
+    static struct engine_model rows[3];
     rows[0] = fake_model;
     rows[0].loaded = q->kind != ENGINE_REQ_UNLOAD;
-    rows[1] = (struct engine_model){ .name = "other", .get = "curl -LO https://example.org/other.gguf" };
+    rows[1] = (struct engine_model){ .name = "other",
+                                     .arch = "gptneox",
+                                     .params = 5885059072,
+                                     .context = 2048,
+                                     .template_name = "koalpaca",
+                                     .repo = "org/other-가나다",
+                                     .get = "hf download org/other-가나다" };
+    rows[2] = (struct engine_model){ .name = "locked",
+                                     .arch = "llama",
+                                     .get = "hf download meta/locked",
+                                     .gated = "gated: accept its licence at https://example.org/locked" };
+    if (q->kind == ENGINE_REQ_FIT && !fake.fail.code) fake_fit(g, q);
     if (q->kind == ENGINE_REQ_LOAD)
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_PROGRESS,
                                             .u.progress = { "reading weights", 5e7, 9.8e7, "B", 0.2 } });
-    if (q->kind != ENGINE_REQ_GENERATE && q->kind != ENGINE_REQ_PROFILE && q->kind != ENGINE_REQ_RESET)
+    if (q->kind != ENGINE_REQ_GENERATE && q->kind != ENGINE_REQ_PROFILE && q->kind != ENGINE_REQ_RESET &&
+        q->kind != ENGINE_REQ_FIT && !(fake.absent && q->kind == ENGINE_REQ_LOAD && strcmp(q->load_format, "dummy")))
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_MODELS,
-                                            .u.models = { rows, q->kind == ENGINE_REQ_MODELS ? 2 : 1 } });
+                                            .u.models = { rows, q->kind == ENGINE_REQ_MODELS ? 3 : 1 } });
     if (q->kind == ENGINE_REQ_STATUS) {
         const struct engine_system s = { .cpu = "A Processor",
                                          .isa = "avx2",
@@ -88,6 +148,10 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
                                          .version = "1",
                                          .threads = 2,
                                          .processors = 4,
+                                         .stream_gbs = 20,
+                                         .fp32_gflops = 300,
+                                         .int8_gops = 900,
+                                         .bf16_gflops = 600,
                                          .memory_total = 8ull << 30,
                                          .memory_available = 4ull << 30,
                                          .resident = 1ull << 28 };
@@ -96,11 +160,21 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
     if (q->kind == ENGINE_REQ_PROFILE)
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_PROFILE, .u.profile = fake.profile });
     if (q->kind == ENGINE_REQ_GENERATE) fake_text(g, "안녕"), fake_text(g, " world");
-    if (fake.fail.code) {
+    const bool absent = fake.absent && q->kind == ENGINE_REQ_LOAD && strcmp(q->load_format, "dummy") != 0;
+    if (absent) {
+        fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = { STATUS_NOTFOUND, "fetch it: hf" } });
+    } else if (fake.fail.code) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = fake.fail });
     } else if (!fake.hang) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_DONE, .u.done = fake.done });
     }
+}
+__attribute__((format(printf, 1, 2))) static void fake_fit_word(const char *fmt, ...) {
+    const size_t n = strlen(fake.fit);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(fake.fit + n, sizeof fake.fit - n, fmt, ap);
+    va_end(ap);
 }
 int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e) {
     (void)e;
@@ -110,6 +184,14 @@ int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, s
     snprintf(fake.template_name, sizeof fake.template_name, "%s", q->template_name ? q->template_name : "(own)");
     snprintf(fake.session, sizeof fake.session, "%s", q->session ? q->session : "(none)");
     snprintf(fake.dtype, sizeof fake.dtype, "%s", q->dtype ? q->dtype : "");
+    snprintf(fake.kv_dtype, sizeof fake.kv_dtype, "%s", q->kv_cache_dtype ? q->kv_cache_dtype : "");
+    snprintf(fake.load_format, sizeof fake.load_format, "%s", q->load_format ? q->load_format : "");
+    snprintf(fake.revision, sizeof fake.revision, "%s", q->revision ? q->revision : "");
+    fake.fit[0] = 0;
+    for (int i = 0; i < q->fit.dtypes; i++) fake_fit_word("%s%s", i ? " " : "", q->fit.dtype[i]);
+    for (int i = 0; i < q->fit.machines; i++) fake_fit_word("%s%s", i ? " " : "|", q->fit.machine[i]);
+    for (int i = 0; i < q->fit.contexts; i++) fake_fit_word("%s%d", i ? " " : "|", q->fit.context[i]);
+    for (int i = 0; i < q->fit.batches; i++) fake_fit_word("%s%d", i ? " " : "|", q->fit.batch[i]);
     snprintf(fake.stop, sizeof fake.stop, "%s", q->stops ? q->stop[0] : "");
     fake.roles[0] = 0;
     for (int i = 0; i < q->messages; i++) {
@@ -143,6 +225,13 @@ void engine_cancel(struct engine *g, uint64_t job) {
 }
 const char *engine_stop_text(enum engine_stop s) {
     return s == ENGINE_STOP_EOS ? "end of text" : s == ENGINE_STOP_CANCELLED ? "cancelled" : "max_new_tokens";
+}
+bool engine_machine(int i, struct engine_machine *out) {
+    static const char *const name[] = { "g5.2xlarge", "h100" };
+    if (i < 0 || i > 1) return false;
+    *out = (struct engine_machine){ .memory_bytes = 1 };
+    snprintf(out->name, sizeof out->name, "%s", name[i]);
+    return true;
 }
 const char *engine_version(void) { return "fake"; }
 

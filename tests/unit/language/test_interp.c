@@ -1,76 +1,16 @@
-/* Whole cells against a scripted engine and a front end in memory. */
-#include "language/fake_engine.h"
-#include "language/fake_out.h"
+/* The cell language: whole cells against a scripted engine. */
+#include "language/cells.h"
 
 #include "base/mem.h"
-#include "base/utf8.h"
-#include "kernel/interp.h"
 #include "kernel/language/magic.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 
-#include <cmocka.h>
-
-static struct interp *in;
-static struct out o;
 static char folder[64];
-
-static int setup(void **state) {
-    (void)state;
-    struct err e = { 0 };
-    memset(&fake, 0, sizeof fake);
-    fake.done = (struct engine_done){ .stop = ENGINE_STOP_LENGTH,
-                                      .prompt_tokens = 21,
-                                      .cached_tokens = 16,
-                                      .new_tokens = 128,
-                                      .chars = 200,
-                                      .ttft_ms = 48,
-                                      .prefill_ms = 40,
-                                      .decode_ms = 2845,
-                                      .tpot_ms = 22.4,
-                                      .total_ms = 2893,
-                                      .greedy = true,
-                                      .sampling = { .top_p = 1, .repetition_penalty = 1 },
-                                      .model = "small",
-                                      .template_name = "chatml" };
-    out_open(&o);
-    return interp_open(&in, NULL, &e);
-}
-static int teardown(void **state) {
-    (void)state;
-    interp_close(in);
-    out_close(&o);
-    return 0;
-}
-static void fresh(void) {
-    out_close(&o);
-    out_open(&o);
-}
-static void runs(const char *code) {
-    struct err e = { 0 };
-    fresh();
-    if (interp_execute(in, &o, code, strlen(code), &e)) fail_msg("%s: %s: %s", code, status_name(e.code), e.text);
-}
-static void fails(const char *code, int status, const char *want) {
-    struct err e = { 0 };
-    fresh();
-    if (!interp_execute(in, &o, code, strlen(code), &e)) fail_msg("went well: %s", code);
-    if (!strstr(e.text, want)) fail_msg("%s: \"%s\" does not say \"%s\"", code, e.text, want);
-    if (e.code != status) fail_msg("%s: %s, not %s", code, status_name(e.code), status_name(status));
-    assert_null(strchr(e.text, '\n'));
-}
-static const char *printed(void) { return buf_text(&o.text[0]); }
-static void says(const char *text, const char *want) {
-    if (!strstr(text, want)) fail_msg("\"%s\" does not say \"%s\"", text, want);
-}
 
 static void the_table_is_sound(void **state) {
     (void)state;
@@ -96,7 +36,7 @@ static void the_table_is_sound(void **state) {
         runs(code);
         const char *page = json_string_value(json_object_get(o.page, "text/plain"));
         says(page, m->summary);
-        if (strstr(page, "…")) fail_msg("%s: a text of its help is too long for 100 columns", code);
+        if (strstr(page, "…")) fail_msg("%s: a text of its help is too long for 100 columns: %s", code, page);
     }
 }
 static void variables(void **state) {
@@ -129,35 +69,14 @@ static void unknown_names(void **state) {
     fails("%load", STATUS_INVALID, "needs MODEL");
     fails("%load train.py", STATUS_INVALID, "!cat train.py");
     fails("%load https://x.org/a.gguf", STATUS_INVALID, "fetches nothing");
-    fails("%load model.safetensors", STATUS_FORMAT, "GGUF");
+    fails("%load pytorch_model.bin", STATUS_FORMAT, "safetensors and GGUF");
+    fails("%load x/config.json", STATUS_INVALID, "the folder that holds");
     fails("%generate --max-token 5 hi", STATUS_INVALID,
           "unknown option --max-token for %generate. Did you mean --max-new-tokens?  (%generate? for all)");
     fails("%ps\nhello", STATUS_INVALID, "line 2");
     fails("%load a \"b\\nc\"", STATUS_INVALID, "so \"b c\" is too much"); /* one line all the same */
     fails("%lo\xff", STATUS_NOTFOUND, "%lo\xef\xbf\xbd");
     assert_int_equal(fake.requests, 0); /* nothing of a broken cell runs */
-}
-static void load_ends_as_a_sentence(void **state) {
-    (void)state;
-    runs("%load small --dtype half -c 1024");
-    assert_string_equal(fake.dtype, "fp16");
-    assert_int_equal(fake.last.max_model_len, 1024);
-    assert_int_equal(json_array_size(o.displays), 2);
-    says(out_plain(&o, 0), "reading weights  ▕██████████          ▏ 51 %  47.7/93.5 MiB");
-    assert_string_equal(
-        out_plain(&o, 1),
-        "small is ready: llama, 135 M parameters, q4_1, context of 4,096 tokens\n"
-        "read small.gguf: 93.8 MiB in 469 ms, 200 MiB/s (disk); ready after 500 ms\n"
-        "memory: 275 MiB measured, 274 MiB predicted: weights 93.5 MiB, KV cache 180 MiB, work 1.00 MiB");
-    assert_true(json_is_true(json_object_get(json_array_get(o.displays, 1), "update")));
-    fake.fail = (struct err){ STATUS_NOMEM, "small needs 20 GiB, 4 GiB is free: nothing was read" };
-    fails("%load small", STATUS_NOMEM, "nothing was read");
-    says(out_plain(&o, -1), "not loaded: small needs 20 GiB"); /* the bar does not stay at 51 % */
-    fake.fail.code = 0;
-    fake_model.load_s = 0;
-    runs("%load small");
-    says(out_plain(&o, -1), "small is loaded already");
-    fake_model.load_s = 0.5;
 }
 static void prompts_go_verbatim(void **state) {
     (void)state;
@@ -214,7 +133,16 @@ static void sampling_is_what_was_asked(void **state) {
     assert_string_equal(fake.roles, "user");
     runs("%template default\n%generate hi");
     assert_string_equal(fake.roles, "raw");
-    fails("%template alpaca", STATUS_INVALID, "raw, chatml");
+    fails("%template alpaca", STATUS_INVALID, "raw, koalpaca, kullm, llama-2, vicuna, vicuna-v0, chatml");
+    runs("%generate hi --min-p 0.05 --typical-p 0.9");
+    assert_true(s->temperature == 1 && s->min_p == 0.05f && s->typical_p == 0.9f);
+    runs("%generate hi --min-p 0.05 --greedy");
+    assert_true(s->temperature == 0 && s->min_p == 0 && s->typical_p == 1);
+    fails("%generate hi --min-p 2", STATUS_INVALID, "a number from 0 to 1");
+    fake.done.greedy = false;
+    fake.done.sampling = (struct engine_sampling){ 0.7f, 1, 0.05f, 0.9f, 1, 50, 42 };
+    runs("%generate hi --min-p 0.05");
+    says(out_plain(&o, 0), "sampling: T=0.7 top_k=50 min_p=0.05 typical_p=0.9 seed=42");
     fails("%generate hi --min-new-tokens 10 -n 5", STATUS_INVALID, "more than");
 }
 static void chat_sends_the_whole_conversation(void **state) {
@@ -266,6 +194,8 @@ static void cells_survive_without_memory(void **state) {
                                         "%models",
                                         "%show",
                                         "%profile",
+                                        "%fit a,b -c 8,9",
+                                        "%generate --template kullm --input x --num-beams 2 y",
                                         "%set temperature=1\n%set",
                                         "%alias q %ps\n%q\n%alias",
                                         "%%capture z\n%ps",
@@ -290,26 +220,6 @@ static void cells_survive_without_memory(void **state) {
             if (rc) assert_true(e.code && e.text[0]);
         }
     runs("%ps");
-}
-static void *interrupt_soon(void *arg) {
-    nanosleep(&(struct timespec){ 0, (long)(intptr_t)arg * 1000000 }, NULL);
-    out_interrupt(&o);
-    return NULL;
-}
-/* Runs code, interrupts it after ms; seconds until it was over. */
-static double stopped(const char *code, long ms, const char *want) {
-    struct timespec a, b;
-    pthread_t t;
-    struct err e = { 0 };
-    fresh();
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    pthread_create(&t, NULL, interrupt_soon, (void *)(intptr_t)ms);
-    const int rc = interp_execute(in, &o, code, strlen(code), &e);
-    pthread_join(t, NULL);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    assert_int_equal(rc, STATUS_CANCELLED);
-    says(e.text, want);
-    return (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) * 1e-9;
 }
 static void an_interrupt_keeps_what_was_written(void **state) {
     (void)state;
@@ -476,60 +386,6 @@ static void aliases(void **state) {
     runs("%alias -d say");
     fails("%say a", STATUS_NOTFOUND, "no magic %say");
 }
-static void lists_and_facts(void **state) {
-    (void)state;
-    runs("%models");
-    says(out_plain(&o, 0), "to get other:\ncurl -LO https://example.org/other.gguf");
-    runs("%show small");
-    says(out_plain(&o, 0), "heads                 9 (3 of keys and values)");
-    runs("%gpu");
-    says(out_plain(&o, 0), "no GPU");
-    runs("%sysinfo");
-    says(out_plain(&o, 0), "loaded model");
-    runs("%unload --all");
-    assert_string_equal(fake.model, "*");
-    says(out_plain(&o, 0), "small is unloaded: 274 MiB given back");
-    runs("%lsmagic");
-    says(out_plain(&o, 0), "%generate %%generate");
-    runs("%log");
-    assert_true(o.text[0].n > 0);
-    runs("%cd /\n%pwd\n%cd -");
-    says(printed(), "/\n/\n");
-    runs("%clear");
-    assert_int_equal(o.cleared, 1);
-}
-static void profile(void **state) {
-    (void)state;
-    static const struct engine_profile_row row[] = {
-        { ENGINE_PREFILL, -1, "embed", "embed", 1, 1, 1e6, 0 },
-        { ENGINE_PREFILL, 0, "linear", "attn.q", 1, 40, 100e6, 2e9 },
-        { ENGINE_PREFILL, 1, "linear", "attn.q", 1, 50, 100e6, 2e9 },
-        { ENGINE_DECODE, 0, "linear", "mlp.down", 1, 2, 36e6, 4e6 },
-        { ENGINE_DECODE, 1, "linear", "mlp.down", 1, 2, 36e6, 4e6 },
-        { ENGINE_DECODE, -1, "linear", "head", 1, 1, 18e6, 2e6 },
-    };
-    fake.profile =
-        (struct engine_profile){ row,        6,           3,         1,  2,   128,  32,     144,    { 95, 5.2 },
-                                 { 1, 0.1 }, { 96, 5.4 }, { 91, 5 }, 20, 100, true, "q4_1", "avx2", "small" };
-    runs("%profile -p 128 -n 32");
-    const char *s = out_plain(&o, -1);
-    assert_int_equal(fake.last.prompt_tokens, 128);
-    says(s, "prefill: 128 tokens in 95.0 ± 1.00 ms, 1,347 tok/s");
-    says(s, "attn.q      2  90.0       98.9   2.2       11.1     44.4       44.4");
-    says(s, "decode: a token in 5.20 ± 0.100 ms, 192 tok/s, at 144 tokens of context");
-    says(s, "sum of spans 5.00 ms = 96.2 % of the wall time unprofiled (5.20 ± 0.100 ms); 5.40 ms profiled");
-    says(s, "Memory limits decode: 17.3 of 20.0 GB/s (86.5 %)");
-    says(s, "· b1 · 3 runs");
-    for (const char *line = s; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-        assert_true(utf8_width(line, strcspn(line, "\n")) <= 100);
-    runs("%profile --by layer --top 1");
-    says(out_plain(&o, -1), "2 others");
-    says(out_plain(&o, -1), "layer 1");
-    runs("%%profile\nthis text");
-    assert_string_equal(fake.prompt, "this text");
-    fails("%%profile -p 5\nthis text", STATUS_INVALID, "one of the two");
-    fails("%profile --by head", STATUS_INVALID, "op, layer");
-}
 static bool completes(const char *code, const char *match) {
     const size_t n = strcspn(code, "^"); /* ^ marks the cursor */
     char text[400];
@@ -568,6 +424,16 @@ static void completion(void **state) {
     assert_true(completes("%generate -m sm^", "%generate -m small"));
     assert_true(completes("%set temp^", "%set temperature="));
     assert_true(completes("%set dtype=f^", "%set dtype=fp16"));
+    assert_true(completes("%load small --kv^", "%load small --kv-cache-dtype"));
+    assert_true(completes("%load small --load-format d^", "%load small --load-format dummy"));
+    assert_true(completes("%load small --dtype int^", "%load small --dtype int4"));
+    assert_true(completes("%fit s^", "%fit small"));
+    assert_true(completes("%fit a,s^", "%fit a,small"));
+    assert_true(completes("%fit small --machine g5.1^", "%fit small --machine g5.12xlarge"));
+    assert_true(completes("%fit small --dtype int8,i^", "%fit small --dtype int8,int4"));
+    assert_true(completes("%generate --template k^", "%generate --template kullm"));
+    assert_true(completes("%generate --inp^", "%generate --input"));
+    assert_true(completes("%generate --num-b^", "%generate --num-beams"));
     assert_true(completes("%template ch^", "%template chatml"));
     assert_true(completes("%generate $mo^", "%generate $model"));
     assert_true(completes("%generate <${모^", "%generate <${모델}"));
@@ -604,6 +470,9 @@ static void inspection(void **state) {
     inspects("%load small --dty^pe fp16", 0, "--dtype D");
     inspects("%load small --dtype fp^16", 0, "--dtype D");
     inspects("%generate --no-str^eam", 0, "--no-stream");
+    inspects("%load small --no-wei^ghts", 0, "--load-format dummy");
+    inspects("%fit small --mach^ine this", 0, "g5.12xlarge, a100-80gb, h100, all");
+    inspects("%generate --beam-wid^th 3", 0, "--num-beams N");
     inspects("%load sm^all", 0, "small: loaded, 135 M, q4_1");
     inspects("%generate $mo^del", 0, "model: str = 'x'");
     inspects("mo^del", 1, "stands for: x");
@@ -647,7 +516,6 @@ int main(void) {
     const struct CMUnitTest tests[] = { T(the_table_is_sound),
                                         T(variables),
                                         T(unknown_names),
-                                        T(load_ends_as_a_sentence),
                                         T(prompts_go_verbatim),
                                         T(sampling_is_what_was_asked),
                                         T(chat_sends_the_whole_conversation),
@@ -661,8 +529,6 @@ int main(void) {
                                         T(files_are_written_whole_or_not_at_all),
                                         T(environment),
                                         T(aliases),
-                                        T(lists_and_facts),
-                                        T(profile),
                                         T(completion),
                                         T(inspection),
                                         T(history),

@@ -21,6 +21,8 @@ static const struct option some[] = {
     { "stop", "r", NULL, OPTION_TEXT, .list = true, .arg = "TEXT", .help = "" },
     { "dtype", NULL, "torch-dtype", OPTION_CHOICE, .arg = "D", .def = "auto",
       .choices = "auto fp32|float32|float fp16|half", .help = "" },
+    { "context", "c", NULL, OPTION_INT, .list = true, .arg = "N,...", .min = 1, .max = 9000, .help = "" },
+    { "form", NULL, NULL, OPTION_CHOICE, .list = true, .choices = "a|x b", .help = "" },
     { "num-beams", NULL, NULL, OPTION_LATER, .arg = "N", .def = "1", .help = "greedy only" },
     { "tensor-parallel-size", "tp", NULL, OPTION_INT, .arg = "N", .min = 1, .max = 8, .help = "" },
     { "top-p", NULL, NULL, OPTION_FLOAT, .min = 0, .max = 1, .help = "" },
@@ -168,6 +170,20 @@ static void one_clear_line_for_every_slip(void **state) {
     assert_string_equal(args_word(&a, 1), "c=d");
     args_fini(&a);
 }
+static void several_values_behind_a_comma(void **state) {
+    (void)state;
+    struct args a = reads("-c 512,2048 --form x,b -c8 --stop a,b");
+    assert_int_equal(a.n, 6);
+    assert_true(a.v[0].number == 512 && a.v[1].number == 2048 && a.v[4].number == 8);
+    assert_string_equal(a.v[2].text, "a");
+    assert_string_equal(a.v[3].text, "b");
+    assert_string_equal(a.v[5].text, "a,b"); /* a text keeps its commas */
+    args_fini(&a);
+    refused("-c 512,,8", "not \"\"");
+    refused("-c 5,", "not \"\"");
+    refused("-c 512,9001", "from 1 to 9000, not \"9001\"");
+    refused("--form a,c", "a, b, not \"c\"");
+}
 static void defaults_lie_below_what_is_typed(void **state) {
     (void)state;
     struct variables d = { 0 };
@@ -229,6 +245,7 @@ int main(void) {
         cmocka_unit_test(words_and_text),
         cmocka_unit_test(variables_are_put_in_whole),
         cmocka_unit_test(one_clear_line_for_every_slip),
+        cmocka_unit_test(several_values_behind_a_comma),
         cmocka_unit_test(defaults_lie_below_what_is_typed),
         cmocka_unit_test(distances),
         cmocka_unit_test(survives_without_memory),

@@ -1,0 +1,196 @@
+/* %load %unload: weights into memory and out of it again. */
+#include "job.h"
+#include "kernel/language/state.h"
+#include "kernel/present/format.h"
+#include "kernel/present/progress.h"
+#include "kernel/present/table.h"
+#include "magics.h"
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const double MIB = 1024 * 1024;
+
+static bool ends(const char *s, const char *end) {
+    const size_t n = strlen(s), m = strlen(end);
+    return n >= m && !strcasecmp(s + n - m, end);
+}
+/* What people load elsewhere under this name. */
+static int not_a_model(const char *name, struct err *e) {
+    static const char *const text[] = { ".py", ".ipynb", ".txt", ".md", ".json", ".sh", ".csv", ".yaml", ".yml" };
+    static const char *const weights[] = { ".bin", ".pt", ".pth", ".onnx", ".ggml", ".npz", ".h5" };
+    if (strstr(name, "://"))
+        return err_set(
+            e, STATUS_INVALID,
+            "%%load loads a model of this disk and fetches nothing: download %.80s first (%%models says how)", name);
+    if (ends(name, "config.json") || ends(name, ".index.json"))
+        return err_set(e, STATUS_INVALID, "%%load takes the folder that holds %.80s", name);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++)
+        if (ends(name, text[i]))
+            return err_set(e, STATUS_INVALID, "%%load loads a model in this kernel. To read a file: !cat %.80s", name);
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        if (ends(name, weights[i]))
+            return err_set(e, STATUS_FORMAT, "%%load reads safetensors and GGUF files so far, not %s: %.80s",
+                           weights[i], name);
+    return 0;
+}
+
+/* ---- the weights' dtype: four ways to say it ---- */
+static const char *dtype_of(const struct arg *a) {
+    const char *name = a->option->name;
+    if (!strcmp(name, "dtype") || !strcmp(name, "quantization"))
+        return strcmp(a->text, "auto") && strcmp(a->text, "none") ? a->text : NULL;
+    if (!a->number) return NULL;
+    return !strcmp(name, "load-in-8bit") ? "int8" : !strcmp(name, "load-in-4bit") ? "int4" : NULL;
+}
+/* What was typed wins over a default of %set; two that contradict each other are an error. NULL and e then. */
+static const char *asked_dtype(const struct args *a, struct err *e) {
+    const char *set = "auto";
+    const struct arg *typed = NULL;
+    for (int i = 0; i < a->n; i++) {
+        const struct arg *v = &a->v[i];
+        const char *dtype = dtype_of(v);
+        if (!strcmp(v->option->name, "dtype") && !dtype) set = "auto"; /* --dtype auto undoes the default */
+        if (!dtype) continue;
+        if (v->from_set) {
+            set = dtype;
+        } else if (typed && typed->option != v->option && strcmp(dtype_of(typed), dtype)) {
+            err_set(e, STATUS_INVALID, "%%load: --%s asks for %s and --%s for %s: weights have one dtype",
+                    typed->option->name, dtype_of(typed), v->option->name, dtype);
+            return NULL;
+        } else {
+            typed = v;
+        }
+    }
+    return typed ? dtype_of(typed) : set;
+}
+
+struct loading {
+    struct progress progress;
+    struct models models;
+};
+static int on_load(void *arg, const struct engine_event *ev, struct err *e) {
+    struct loading *l = arg;
+    if (ev->kind == ENGINE_EV_PROGRESS)
+        progress_update(&l->progress, ev->u.progress.what, ev->u.progress.done, ev->u.progress.total,
+                        ev->u.progress.unit);
+    return models_keep(&l->models, ev, e);
+}
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+void memory_line(struct doc *d, const struct engine_model *m) {
+    char predicted[32], measured[32], peak[32], weights[32], kv[32], work[32];
+    format_bytes(predicted, (double)m->predicted_bytes);
+    format_bytes(measured, (double)m->measured_bytes);
+    format_bytes(peak, (double)m->peak_bytes);
+    format_bytes(weights, (double)m->weight_bytes);
+    format_bytes(kv, (double)m->kv_bytes);
+    format_bytes(work, (double)m->arena_bytes);
+    doc_line(d, "memory: %s measured, %s predicted%s%s: weights %s, KV cache %s, work %s", measured, predicted,
+             m->peak_bytes ? ", at its peak " : "", m->peak_bytes ? peak : "", weights, kv, work);
+}
+static void read_line(struct doc *d, const struct engine_model *m) {
+    char size[32], read[32], rate[32], total[32];
+    format_bytes(size, (double)m->file_bytes);
+    format_bytes(rate, m->read_mib_s * MIB);
+    format_seconds(read, m->read_mib_s > 0 ? (double)m->file_bytes / MIB / m->read_mib_s : 0);
+    format_seconds(total, m->load_s);
+    if (!strcmp(m->format, "dummy")) {
+        doc_line(d, "filled with random numbers, no file read; ready after %s", total);
+    } else {
+        doc_line(d, "read %s%s%s: %s in %s, %s/s (%s); ready after %s", base_name(m->file), m->format[0] ? ", " : "",
+                 m->format, size, read, rate, m->from_page_cache ? "page cache" : "disk", total);
+    }
+}
+/* missing: why the weights could not be had, when random ones stand in for them. */
+static json_t *loaded_bundle(const struct engine_model *m, const struct err *missing) {
+    char params[32], len[32];
+    const bool now = m->load_s > 0;
+    format_params(params, m->params);
+    format_count(len, (uint64_t)m->max_model_len);
+    struct doc d;
+    doc_init(&d);
+    doc_line(&d, "%s is %s: %s, %s parameters, weights %s, KV cache %s, context of %s tokens", m->name,
+             now ? "ready" : "loaded already", m->arch, params, m->dtype, m->kv_dtype, len);
+    if (now) read_line(&d, m);
+    memory_line(&d, m);
+    if (!strcmp(m->format, "dummy")) doc_line(&d, "! %s", DUMMY_NOTICE);
+    if (missing->code) doc_line(&d, "why: %s", missing->text);
+    if (m->notice[0] && now) doc_line(&d, "note: %s", m->notice);
+    json_t *bundle = doc_bundle(&d);
+    doc_fini(&d);
+    return bundle;
+}
+/* The bar must not stay at 62 % when the load ended another way. */
+static void leave(struct progress *p, const struct err *e) {
+    if (!progress_shown(p)) return;
+    struct buf text;
+    buf_init(&text, 1024);
+    buf_printf(&text, e->code == STATUS_CANCELLED ? "load interrupted: nothing is kept" : "not loaded: %s", e->text);
+    progress_end(p, doc_plain(buf_text(&text), text.n));
+    buf_fini(&text);
+}
+int magic_load(struct call *c) {
+    const char *name = interp_model(c->in, args_word(&c->args, 0));
+    if (not_a_model(name, c->e)) return c->e->code;
+    const char *dtype = asked_dtype(&c->args, c->e);
+    if (!dtype) return c->e->code;
+    const char *format = args_flag(&c->args, "no-weights") ? "dummy" : args_text(&c->args, "load-format");
+    const bool either = !strcmp(format, "auto-or-dummy");
+    struct engine_req q = { .kind = ENGINE_REQ_LOAD,
+                            .model = name,
+                            .revision = args_text(&c->args, "revision"),
+                            .dtype = dtype,
+                            .kv_cache_dtype = args_text(&c->args, "kv-cache-dtype"),
+                            .load_format = either ? "auto" : format,
+                            .max_model_len = args_int(&c->args, "max-model-len"),
+                            .threads = args_int(&c->args, "threads") };
+    struct loading l = { 0 };
+    struct err missing = { 0 };
+    progress_init(&l.progress, c->o);
+    int rc = job_run(c->in, c->o, &q, on_load, &l, &missing);
+    if (rc == STATUS_NOTFOUND && either) { /* what would get it stays in the result */
+        q.load_format = "dummy";
+        rc = job_run(c->in, c->o, &q, on_load, &l, c->e);
+    } else if (rc) {
+        err_set(c->e, rc, "%s", missing.text);
+    }
+    if (rc) {
+        leave(&l.progress, c->e);
+    } else if (l.models.n) {
+        models_remember(c->in, &l.models);
+        progress_end(&l.progress, loaded_bundle(&l.models.row[0], &missing));
+    }
+    models_fini(&l.models);
+    return rc;
+}
+
+static int unload_request(struct call *c, struct models *m) {
+    const bool all = args_flag(&c->args, "all");
+    const char *name = interp_model(c->in, args_word(&c->args, 0));
+    if (all && name) return err_set(c->e, STATUS_INVALID, "%%unload takes a model or --all, not both");
+    return models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_UNLOAD, .model = all ? "*" : name }, m,
+                      c->e);
+}
+int magic_unload(struct call *c) {
+    struct models m = { 0 };
+    const int rc = unload_request(c, &m);
+    if (rc) {
+        models_fini(&m);
+        return rc;
+    }
+    models_remember(c->in, &m);
+    struct doc d;
+    doc_init(&d);
+    for (int i = 0; i < m.n; i++) {
+        char freed[32], measured[32];
+        format_bytes(freed, (double)m.row[i].freed_bytes);
+        format_bytes(measured, (double)m.row[i].measured_bytes);
+        doc_line(&d, "%s is unloaded: %s given back (its load had taken %s)", m.row[i].name, freed, measured);
+    }
+    if (!m.n) doc_line(&d, "no model was loaded");
+    models_fini(&m);
+    return show_doc(c->o, &d, c->e);
+}
