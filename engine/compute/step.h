@@ -15,8 +15,9 @@ enum dim { DIM_FIXED, DIM_ROWS, DIM_PICKS, DIM_KV, DIM_COUNT };
 /* temperature 0: greedy. top_k 0, top_p 0 or 1, min_p 0, typical_p 0 or 1, repetition_penalty 0 or 1: off; they apply in
  * transformers' order: penalty, bans, temperature, top-k, top-p, min-p, typical-p. rng is seeded by the host and carried
  * on by each draw. ban[0..banned) are never chosen, nor are ids from limit on (0: no limit): rows of the embedding that
- * no token stands for. candidates > 0: nothing is chosen and the step is not moved on; the so many likeliest tokens (by
- * log-softmax, then penalty and bans as transformers' beam search applies them) go to step.candidate, best first. */
+ * no token stands for. candidates > 0 (up to CANDIDATES_MAX, of the first BEAMS_MAX picks): nothing is chosen for any pick
+ * and the step is not moved on; the so many likeliest tokens (by log-softmax over all rows, then penalty and bans as
+ * transformers' beam search applies them) go to step.candidate, best first, the lower id first of equals. */
 struct sampling {
     float temperature, top_p, min_p, typical_p, repetition_penalty;
     int top_k, limit, candidates;
@@ -25,7 +26,9 @@ struct sampling {
 };
 /* Token, position (for RoPE), first row of its sequence in the KV pool, and the row behind that which it writes. It sees
  * the sequence's rows 0..at; of those from mask[mask - 1].from on only the ones whose bit is set (mask 0: all). A plain
- * sequence has at == pos; beams share the rows of their prompt and interleave the rows behind it. */
+ * sequence has at == pos; beams share the rows of their prompt and interleave the rows behind it. NEXT moves pos and at on
+ * by one; masks are the host's. EMBED refuses (STOP_KV) a place or mask that does not exist and two rows that write the
+ * same place. */
 struct step_row {
     int id, pos, kv, at, mask;
 };

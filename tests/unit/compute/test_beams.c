@@ -191,18 +191,41 @@ static void test_the_penalty_sees_what_the_mask_shows(void **state) {
         static const int five[1] = { 5 };
         step_rows(&t, five, 1, 4, 0, true);
         t.row[0].mask = 2;
+        t.row[0].at = 6; /* two rows further than its position */
         t.mask[1].from = 1;
-        for (int r = 1; r <= 4; r++)
-            if (r != hidden) see(&t.mask[1], r);
-        t.sampling[0] = (struct sampling){ .candidates = CANDIDATES_MAX, .repetition_penalty = 1e6f };
+        for (int r = 1; r <= 6; r++)
+            if (r != hidden && r != 4 && r != 5) see(&t.mask[1], r);
+        t.sampling[0] = (struct sampling){ .candidates = CANDIDATES_MAX, .limit = 30, .repetition_penalty = 1e6f };
         kit_run(&m.p, &t);
-        int found[6] = { 0 }; /* a million times the log-probability of anything seen: never among the first */
-        for (int c = 0; c < CANDIDATES_MAX; c++)
-            if (t.candidate[0][c].id < 6) found[t.candidate[0][c].id] = t.candidate[0][c].logp > -1000;
-        for (int c = 1; c <= 5; c++)
-            if (found[c]) assert_int_equal(c, hidden + 1);
+        for (int c = 0; c < 30; c++) { /* all there are; what was seen has a million times its log-probability */
+            const int token = t.candidate[0][c].id;
+            const bool seen = token >= 1 && token <= 5 && (!hidden || token != hidden + 1);
+            assert_int_equal(t.candidate[0][c].logp < -1000, seen);
+        }
+        assert_int_equal(t.candidate[0][30].id, -1);
     }
     end(&m);
+}
+static void test_a_mask_has_an_end(void **state) {
+    (void)state;
+    struct program p;
+    struct err e = { 0 };
+    kit_forget();
+    assert_true(kit_open(NULL, 1));
+    weights(&small);
+    program_init(&p, &backend_cpu, kit_be, 1, 1, 9000);
+    op_embed(&p, program_tmp(&p, DIM_ROWS, 1, D), &table);
+    kit_load((struct program *[]){ &p }, 1);
+    kit_link(&p, NULL);
+    for (int from = 0; from < 20; from++) { /* bit 32 * MASK_WORDS - 1 is the last */
+        struct step s = kit_step(1, 32 * MASK_WORDS + 9, 0);
+        s.row[0].mask = BEAMS_MAX;
+        s.mask[BEAMS_MAX - 1].from = from;
+        assert_int_equal(program_replay(&p, &s, NULL, &e), from < 10 ? STATUS_INVALID : 0);
+        e = (struct err){ 0 };
+    }
+    kit_fini(&p, true);
+    kit_close();
 }
 /* Whatever stands in a step block, nothing outside the program's memory is touched (ASan looks) and replay comes back. */
 static void test_hostile_steps(void **state) {
@@ -249,6 +272,7 @@ int main(void) {
         cmocka_unit_test(test_a_plain_row_moves_on_in_place_and_position),
         cmocka_unit_test(test_costs_follow_the_place),
         cmocka_unit_test(test_the_penalty_sees_what_the_mask_shows),
+        cmocka_unit_test(test_a_mask_has_an_end),
         cmocka_unit_test(test_hostile_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

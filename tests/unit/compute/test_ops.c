@@ -502,10 +502,7 @@ static void attention_of(int hd, int heads, int kv_heads, int before, int rows, 
         }
     }
     kit_guard(&p, y, total);
-    for (int i = 0; i < 2; i++) {
-        free(hk[i]);
-        free(hv[i]);
-    }
+    for (int i = 0; i < 4; i++) free(i < 2 ? hk[i] : hv[i - 2]);
     end();
 }
 static void attention_case(int hd, int heads, int kv_heads, int before, int rows) {

@@ -256,66 +256,66 @@ static void test_filters_agree_with_the_reference(void **state) {
     }
 }
 /* Beam search in the reference framework: log-softmax over all rows, penalty on the log-probabilities, bans, topk. */
+static const struct {
+    struct sampling s;
+    struct candidate want[10];
+} listed[] = {
+    { { .candidates = 6, .temperature = 9, .top_k = 1 },
+      { { 20, -1.307056f },
+        { 7, -1.760181f },
+        { 40, -1.822681f },
+        { 27, -2.275806f },
+        { 14, -2.728931f },
+        { 47, -2.791431f } } },
+    { { .candidates = 10, .repetition_penalty = 1.3f },
+      { { 20, -1.307056f },
+        { 27, -2.275806f },
+        { 7, -2.288235f },
+        { 40, -2.369485f },
+        { 14, -2.728931f },
+        { 47, -2.791431f },
+        { 1, -3.182056f },
+        { 34, -3.244556f },
+        { 21, -3.697681f },
+        { 8, -4.150805f } } },
+    { { .candidates = 10, .repetition_penalty = 0.5f, .limit = 41 },
+      { { 7, -0.8800904f },
+        { 40, -0.9113404f },
+        { 20, -1.307056f },
+        { 27, -2.275806f },
+        { 14, -2.728931f },
+        { 1, -3.182056f },
+        { 34, -3.244556f },
+        { 21, -3.697681f },
+        { 3, -3.981653f },
+        { 8, -4.150805f } } },
+    { { .candidates = 8, .repetition_penalty = 3, .limit = 30, .banned = 2, .ban = { 11, 22 } },
+      { { 20, -1.307056f },
+        { 27, -2.275806f },
+        { 14, -2.728931f },
+        { 1, -3.182056f },
+        { 21, -3.697681f },
+        { 8, -4.150805f },
+        { 28, -4.66643f },
+        { 15, -5.119555f } } },
+    { { .candidates = 3, .limit = 2 }, { { 1, -3.182056f }, { 0, -16.557056f }, { -1, -INFINITY } } },
+};
 static void test_candidates_agree_with_the_reference(void **state) {
     (void)state;
-    static const struct {
-        struct sampling s;
-        struct candidate want[10];
-    } cases[] = {
-        { { .candidates = 6, .temperature = 9, .top_k = 1 },
-          { { 20, -1.307056f },
-            { 7, -1.760181f },
-            { 40, -1.822681f },
-            { 27, -2.275806f },
-            { 14, -2.728931f },
-            { 47, -2.791431f } } },
-        { { .candidates = 10, .repetition_penalty = 1.3f },
-          { { 20, -1.307056f },
-            { 27, -2.275806f },
-            { 7, -2.288235f },
-            { 40, -2.369485f },
-            { 14, -2.728931f },
-            { 47, -2.791431f },
-            { 1, -3.182056f },
-            { 34, -3.244556f },
-            { 21, -3.697681f },
-            { 8, -4.150805f } } },
-        { { .candidates = 10, .repetition_penalty = 0.5f, .limit = 41 },
-          { { 7, -0.8800904f },
-            { 40, -0.9113404f },
-            { 20, -1.307056f },
-            { 27, -2.275806f },
-            { 14, -2.728931f },
-            { 1, -3.182056f },
-            { 34, -3.244556f },
-            { 21, -3.697681f },
-            { 3, -3.981653f },
-            { 8, -4.150805f } } },
-        { { .candidates = 8, .repetition_penalty = 3, .limit = 30, .banned = 2, .ban = { 11, 22 } },
-          { { 20, -1.307056f },
-            { 27, -2.275806f },
-            { 14, -2.728931f },
-            { 1, -3.182056f },
-            { 21, -3.697681f },
-            { 8, -4.150805f },
-            { 28, -4.66643f },
-            { 15, -5.119555f } } },
-        { { .candidates = 3, .limit = 2 }, { { 1, -3.182056f }, { 0, -16.557056f }, { -1, -INFINITY } } },
-    };
     for (int isa = 0; isa < KIT_ISAS; isa++)
-        for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        for (size_t k = 0; k < sizeof listed / sizeof *listed; k++) {
             if (!kit_open(kit_isas[isa], 1)) continue;
             kit_close();
             begin(kit_isas[isa], 1 + isa % 2, 48, 3);
             struct step s = { .n = { 0 } };
             for (int b = 0; b < 3; b++) step_rows(&s, said, 5, 0, 20 * b, true);
             for (int i = 0; i < 3 * 48; i++) program_at(&p, logits)[i] = reference_logit(i % 48);
-            for (int b = 0; b < 3; b++) s.sampling[b] = cases[k].s;
+            for (int b = 0; b < 3; b++) s.sampling[b] = listed[k].s;
             const struct step before = s;
             kit_run(&p, &s);
             for (int b = 0; b < 3; b++)
-                for (int i = 0; i < cases[k].s.candidates; i++) {
-                    const struct candidate *got = &s.candidate[b][i], *want = &cases[k].want[i];
+                for (int i = 0; i < listed[k].s.candidates; i++) {
+                    const struct candidate *got = &s.candidate[b][i], *want = &listed[k].want[i];
                     assert_int_equal(got->id, want->id);
                     assert_true(got->logp == want->logp || fabsf(got->logp - want->logp) < 3e-6f);
                 }
