@@ -84,7 +84,7 @@ def wait_for_text(notebook, number, length, seconds=60):
 
 def test_a_load_ends_as_one_sentence(notebook):
     text = notebook.run(LOAD, 120)
-    for word in ("SmolLM2", "MiB/s", "135 M", "predicted", "measured"):
+    for word in ("SmolLM2", "iB/s", "135 M", "predicted", "measured"):
         assert word in text, f"{word} is not in: {text}"
     outputs = notebook.browser.js(f"{notebook.cell(LOAD)}.querySelectorAll('.jp-OutputArea-output').length")
     assert outputs == 1, f"{outputs} displays where one is updated in place: {text}"
