@@ -9,32 +9,35 @@ INLINE int32_t word(const float *x) {
     memcpy(&v, x, 4);
     return v;
 }
-INLINE vf weight_at(const enum dtype form, const char *w, int part, int k) {
-    if (form == DTYPE_F32) return load((const float *)(const void *)w + k * PANEL + part * VL);
-    if (form == DTYPE_F16) return halves(w + 2 * (k * PANEL + part * VL));
-    const vi cell = load_bytes(w + 4 * (k / 2 * PANEL + part * VL));
-    return (vf)(k % 2 ? cell & (int32_t)0xffff0000 : cell << 16);
+/* Column u, a constant where this is fast, from the four that begin at w. */
+INLINE vf weight_at(const enum dtype form, const char *w, int part, int u) {
+    if (form == DTYPE_F32) return load((const float *)(const void *)w + u * PANEL + part * VL);
+    if (form == DTYPE_F16) return halves(w + 2 * (u * PANEL + part * VL));
+    const vi cell = load_bytes(w + 4 * (u / 2 * PANEL + part * VL));
+    return (vf)(u % 2 ? cell & (int32_t)0xffff0000 : cell << 16);
 }
 /* One row: several sums, since each waits for the one before. */
 INLINE void tile_float(const int R, const int V, const enum dtype form, const struct tile *t) {
     enum { STEP = 4 };
+    const size_t step = form_bytes(form, STEP);
     vf a[STEP][TILE][ROW_BLOCK_MAX] = { 0 };
     const float *x = t->x;
+    size_t at = 0; /* of column k in a panel */
     int k = 0;
-    for (; k + STEP <= t->cols; k += STEP)
+    for (; k + STEP <= t->cols; k += STEP, at += step)
 #pragma GCC unroll 4
         for (int u = 0; u < STEP; u++) {
             vf w[TILE];
-            for (int v = 0; v < V; v++) w[v] = weight_at(form, t->w[v], t->part[v], k + u);
-            if (R == 1 && u % 2 == 0) __builtin_prefetch(t->w[0] + form_bytes(form, 1) * (size_t)(k + u) + AHEAD);
+            for (int v = 0; v < V; v++) w[v] = weight_at(form, t->w[v] + at, t->part[v], u);
+            if (R == 1 && u % 2 == 0) __builtin_prefetch(t->w[0] + at + step / STEP * (size_t)u + AHEAD);
 #pragma GCC unroll 8
             for (int i = 0; i < R; i++)
                 for (int v = 0; v < V; v++) a[R == 1 ? u : 0][v][i] += w[v] * x[(k + u) * R + i];
         }
-    for (; k < t->cols; k++)
+    for (int u = 0; k + u < t->cols; u++)
         for (int v = 0; v < V; v++) {
-            const vf w = weight_at(form, t->w[v], t->part[v], k);
-            for (int i = 0; i < R; i++) a[0][v][i] += w * x[k * R + i];
+            const vf w = weight_at(form, t->w[v] + at, t->part[v], u);
+            for (int i = 0; i < R; i++) a[0][v][i] += w * x[(k + u) * R + i];
         }
     for (int i = 0; i < R; i++)
         for (int v = 0; v < V; v++) {
