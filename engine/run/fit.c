@@ -21,9 +21,12 @@ static const struct {
     { "a100-80gb", "NVIDIA A100 80GB SXM", 81920, 2039 },
     { "h100", "NVIDIA H100 80GB SXM", 81559, 3350 },
 };
+enum { MACHINES = 1 + sizeof known / sizeof *known }; /* this one, then the known */
+static const char *const usual[] = { "auto", "int8", "int4" };
+enum { DTYPES = sizeof usual / sizeof *usual };
 bool engine_machine(int i, struct engine_machine *out) {
     *out = (struct engine_machine){ 0 };
-    if (i < 0 || i > (int)(sizeof known / sizeof *known)) return false;
+    if (i < 0 || i >= MACHINES) return false;
     snprintf(out->name, sizeof out->name, "%s", i ? known[i - 1].name : "this");
     if (!i) return true;
     snprintf(out->device, sizeof out->device, "%s", known[i - 1].device);
@@ -58,24 +61,25 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
     const struct engine_machine *at = &f->machine[row->machine];
     const bool here = !strcmp(at->name, "this");
     const struct program like = {
-        .api = &backend_cpu, .be = f->m->be, .kv_rows = row->context * row->batch, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
+        .api = &backend_cpu, .be = f->m->be, .kv_rows = row->context, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
     };
     const int picks = here && row->batch < BEAMS_MAX ? BEAMS_MAX : row->batch;
     struct program p[PROGRAMS] = { 0 };
     struct sizes s;
     if (!sizes_of(&s, p, m, &like, picks, e)) {
         const uint64_t work = s.arena_bytes + (here ? 0 : GPU_RESERVE), fixed = s.weight_bytes + work;
-        const uint64_t usable = here ? at->memory_bytes - HOST_RESERVE : at->memory_bytes;
-        const uint64_t each = s.kv_bytes / (uint64_t)like.kv_rows * (uint64_t)row->batch; /* of one more token */
+        const uint64_t spare = here ? HOST_RESERVE : 0, batch = (uint64_t)row->batch, kv = s.kv_bytes * batch;
+        const uint64_t usable = at->memory_bytes > spare ? at->memory_bytes - spare : 0;
+        const uint64_t each = s.kv_bytes / (uint64_t)like.kv_rows * batch; /* of one more token */
         const uint64_t rows = usable > fixed ? (usable - fixed) / each : 0;
         f->out.model.kv_bytes_per_token = s.kv_bytes / (uint64_t)like.kv_rows;
         row->weight_bytes = s.weight_bytes;
-        row->kv_bytes = s.kv_bytes;
+        row->kv_bytes = kv;
         row->work_bytes = work;
-        row->total_bytes = fixed + s.kv_bytes;
+        row->total_bytes = fixed + kv;
         row->fits = row->total_bytes <= usable;
         row->max_context = rows < (uint64_t)f->out.model.context ? (int)rows : f->out.model.context;
-        row->ceiling = at->bandwidth_gbs * 1e9 * row->batch / (s.read_bytes + (double)s.kv_bytes);
+        row->ceiling = at->bandwidth_gbs * 1e9 * row->batch / (s.read_bytes + (double)kv);
     }
     for (int i = 0; i < PROGRAMS; i++) program_fini(&p[i]);
     return e->code;
@@ -107,27 +111,26 @@ static int rows_of_dtype(struct fitting *f, int machine, const char *dtype, stru
     return e->code;
 }
 static int matrix(struct fitting *f, struct err *e) {
-    static const char *const dtypes[] = { "auto", "int8", "int4" };
     const struct engine_req *q = &f->job->req;
-    const int most = q->fit.dtypes ? q->fit.dtypes : (int)(sizeof dtypes / sizeof *dtypes);
+    const int most = q->fit.dtypes ? q->fit.dtypes : DTYPES;
     for (int i = 0; i < q->fit.machines; i++)
         if (add_machine(f, q->fit.machine[i], e)) return e->code;
-    for (int i = 0; !q->fit.machines && i <= (int)(sizeof known / sizeof *known); i++)
+    for (int i = 0; !q->fit.machines && i < MACHINES; i++)
         if (add_machine(f, i ? known[i - 1].name : "this", e)) return e->code;
     for (int i = 0; i < f->out.machines; i++)
         for (int d = 0; d < most; d++)
-            if (rows_of_dtype(f, i, q->fit.dtypes ? q->fit.dtype[d] : dtypes[d], e)) return e->code;
+            if (rows_of_dtype(f, i, q->fit.dtypes ? q->fit.dtype[d] : usual[d], e)) return e->code;
     return STATUS_OK;
 }
 static int cells(const struct engine_req *q) {
-    const int dtypes = q->fit.dtypes ? q->fit.dtypes : 3, machines = q->fit.machines ? q->fit.machines : 5;
+    const int dtypes = q->fit.dtypes ? q->fit.dtypes : DTYPES, machines = q->fit.machines ? q->fit.machines : MACHINES;
     const int contexts = q->fit.contexts ? q->fit.contexts : 1, batches = q->fit.batches ? q->fit.batches : 1;
     return dtypes * machines * contexts * batches;
 }
 /* One block for both lists, so that the event owns one thing. */
 static int make(struct fitting *f, struct err *e) {
     const struct engine_req *q = &f->job->req;
-    const int machines = q->fit.machines ? q->fit.machines : 5, rows = cells(q);
+    const int machines = q->fit.machines ? q->fit.machines : MACHINES, rows = cells(q);
     if (machines > 64 || rows > CELLS_MAX)
         return err_set(e, STATUS_INVALID, "%d combinations; at most %d", rows, CELLS_MAX);
     char *block = mem_zero(1, sizeof *f->row * (size_t)rows + sizeof *f->machine * (size_t)(machines + 1));
