@@ -114,7 +114,7 @@ static void test_an_unknown_instruction_set_is_an_error(void **state) {
     assert_int_equal(e.code, STATUS_INVALID);
     assert_non_null(strstr(e.text, "JAEDA_ISA=mmx"));
     backend_cpu.close(NULL);
-    assert_true(kit_open("scalar", 1)); /* runs everywhere */
+    assert_true(kit_open(NULL, 1)); /* the refusal left nothing behind */
     kit_close();
 }
 static void test_probe_finds_believable_numbers(void **state) {
