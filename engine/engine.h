@@ -1,20 +1,28 @@
 /* engine.h - the only door to the engine.
  *
- * One API for two places: "local:" runs the engine on a thread of this process; "ipc:" (a later transport) talks to a
- * resident process. Requests and events are plain data, so that the two differ only in how the bytes travel: no
- * callback, no pointer into the engine and no tensor crosses this header.
+ * One API for two places: "local:" runs the engine on threads of this process; "ipc:" talks to the resident process
+ * jaeda-engine, one per user and machine, and starts it when there is none ("ipc:DIR": the one whose socket lies in
+ * DIR). Requests and events are plain data, so that the two differ only in how the bytes travel: no callback, no pointer
+ * into the engine and no tensor crosses this header.
  *
- * Threads: open, submit, next and close belong to one thread; engine_cancel may be called from any thread.
- * Jobs of one connection run one after another, except STATUS, MODELS and SHOW, which are answered at once.
- * Events of one job arrive in order and end with exactly one DONE or FAIL. */
+ * The connection is the lease: when it ends, its jobs are cancelled and its KV caches given back; weights stay for
+ * others and for the next connection. Threads: submit and cancel may be called from any thread; next belongs to one
+ * thread; open and close to whoever owns the connection. STATUS, MODELS, SHOW and ENGINE are answered at once. Jobs of
+ * one lane run one after another; those of several lanes and connections take turns, token by token and piece of
+ * prompt by piece of prompt. Events of one job arrive in order and end with exactly one DONE or FAIL. */
 #ifndef JAEDA_ENGINE_H
 #define JAEDA_ENGINE_H
+#include "base/buf.h"
 #include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ENGINE_STOPS = 16, ENGINE_BEAMS = 16 }; /* of one request at most: stop strings, stop ids; beams */
+enum {
+    ENGINE_STOPS = 16, /* of one request at most: stop strings, stop ids */
+    ENGINE_BEAMS = 16,
+    ENGINE_LANES = 8 /* of one connection */
+};
 enum engine_req_kind {
     ENGINE_REQ_LOAD,     /* -> PROGRESS*, MODELS (one row), DONE */
     ENGINE_REQ_UNLOAD,   /* -> MODELS (one row: what was given back), DONE */
@@ -25,6 +33,7 @@ enum engine_req_kind {
     ENGINE_REQ_MODELS,   /* -> MODELS (every model known or found on this disk), DONE */
     ENGINE_REQ_SHOW,     /* -> MODELS (one row, from the file alone when it is not loaded), DONE */
     ENGINE_REQ_FIT,      /* -> FIT, DONE. Reads no weights; the first one measures this machine */
+    ENGINE_REQ_ENGINE,   /* sets the idle limit, or ends the process -> SYSTEM, DONE */
     ENGINE_REQ_KINDS
 };
 
@@ -50,6 +59,7 @@ struct engine_beams {
 /* Borrowed for the call of engine_submit; zero or NULL means the default everywhere. */
 struct engine_req {
     enum engine_req_kind kind;
+    int lane; /* 0 .. ENGINE_LANES - 1: LOAD, UNLOAD, GENERATE, PROFILE, RESET, FIT. A lane has KV caches of its own */
     const char
         *model; /* LOAD, SHOW: catalogue name, alias or path; others: a loaded model's name, NULL: the last loaded */
     const char
@@ -60,6 +70,9 @@ struct engine_req {
     const char *load_format;    /* LOAD: "auto", or "dummy": the true shape with random weights, no file needed */
     int max_model_len;          /* LOAD: KV rows to reserve; 0: the model's context, shrunk to what fits */
     int threads;                /* LOAD: 0: every processor this process may use */
+    bool evict;          /* LOAD: when memory is short, models that nobody uses leave, the longest unused first */
+    bool set_idle, quit; /* ENGINE: idle_s is the new limit; the engine is to end now, whoever uses it */
+    double idle_s;       /* seconds without a connection until the process ends; < 0: never */
     const struct engine_message *message; /* GENERATE, PROFILE: the whole conversation so far, or one raw text */
     int messages;
     const char *template_name; /* GENERATE: NULL: the model's own */
@@ -92,7 +105,11 @@ struct engine_model {
     uint64_t params, file_bytes;
     /* Predicted before a byte of weights is read; measured: growth of the process' resident set over the load. */
     uint64_t weight_bytes, kv_bytes, arena_bytes, kv_bytes_per_token, predicted_bytes, measured_bytes, freed_bytes;
-    uint64_t peak_bytes; /* most that the process grew by while it loaded */
+    uint64_t peak_bytes;                      /* most that the process grew by while it loaded */
+    uint64_t resident_before, resident_after; /* UNLOAD: of the engine's process */
+    int users;      /* connections that hold it; 0: idle. UNLOAD: those that hold it still, so that its weights stay */
+    char user[160]; /* their names, "a.ipynb (you), b.ipynb" */
+    double idle_s;  /* since its last job ended; 0 while one runs */
     double load_s, read_mib_s;
     bool from_page_cache; /* most of the file was in the page cache before the load */
     char notice[200];     /* such as "context shrunk from 8192 to 4096 tokens to fit" */
@@ -102,6 +119,9 @@ struct engine_system {
     int threads, processors;                                /* threads used for compute; processors of the machine */
     uint64_t memory_total, memory_available, resident;      /* bytes; total and available respect the cgroup */
     double stream_gbs, fp32_gflops, int8_gops, bf16_gflops; /* measured on this machine; 0: not measured yet */
+    char transport[8], build[48], place[120], log[200]; /* "local" or "ipc"; engine_build(); socket; log file or "" */
+    int pid, connections, jobs_running, jobs_waiting;
+    double uptime_s, idle_limit_s; /* limit < 0: never ends by itself, as "local" does not */
 };
 /* A device that models can be fitted to; "this" is the machine it runs on. */
 struct engine_machine {
@@ -140,6 +160,7 @@ struct engine_done {
     uint64_t chars, utf8_replacements; /* code points of the text sent */
     /* ttft: submit to first token, tokenising included. decode_ms: first to last token. tpot = decode_ms / (new_tokens - 1). */
     double ttft_ms, prefill_ms, decode_ms, tpot_ms, total_ms;
+    double waited_ms;                /* of total: for its turn, while jobs of other notebooks or lanes computed */
     bool greedy, dummy;              /* dummy: random weights, the text means nothing */
     struct engine_sampling sampling; /* as used */
     struct engine_beams beams;
@@ -160,6 +181,7 @@ struct engine_profile {
     /* Per step (the whole prefill; one token): mean and standard deviation over runs of the unprofiled wall time, the
      * mean of the profiled wall time, the sum of spans. */
     double wall_ms[2], wall_sd_ms[2], profiled_ms[2], spans_ms[2];
+    double waited_ms;               /* while other jobs computed: they share caches and clocks, the numbers are worse */
     double stream_gbs, peak_gflops; /* measured in the same job; peak: of the arithmetic that these weights need */
     char peak_kind[8];              /* "int8", "bf16" or "fp32": which arithmetic that is */
     bool dummy;                     /* random weights */
@@ -204,17 +226,23 @@ struct engine_event {
 };
 
 struct engine;
-/* uri "local:". On failure *out is NULL and e says why. */
+/* uri "local:", "ipc:" or "ipc:DIR" (an absolute path). On failure *out is NULL and e says why. */
 int engine_open(struct engine **out, const char *uri, struct err *e);
 void engine_close(struct engine *g); /* NULL is fine; cancels, waits, frees */
 /* Copies the request. *job is its number, never 0. */
 int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e);
 int engine_fd(const struct engine *g);                      /* readable when engine_next has something */
 int engine_next(struct engine *g, struct engine_event *ev); /* 1: an event, 0: none now, <0: connection lost */
+/* After engine_next < 0 or a submit that gave STATUS_GONE: what became of the engine ("killed by signal 9 ...") and the
+ * way out, as a STATUS_GONE in e; the last lines of its log are appended to log when that is not NULL. */
+void engine_gone(const struct engine *g, struct err *e, struct buf *log);
+/* The last lines of the engine's log, also when none runs. uri as for engine_open. */
+int engine_log(const char *uri, int lines, struct buf *out, struct err *e);
 void engine_event_fini(struct engine_event *ev);
 void engine_cancel(struct engine *g, uint64_t job); /* any thread, any time; unknown jobs are ignored */
 const char *engine_stop_text(enum engine_stop s);   /* "end of text", "max_new_tokens", ... */
 const char *engine_version(void);
+const char *engine_build(void); /* names this build; both ends of a connection must be the same */
 /* The machines that FIT knows by name; false: no such index. */
 bool engine_machine(int i, struct engine_machine *out);
 

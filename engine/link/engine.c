@@ -10,18 +10,26 @@ struct engine {
 };
 static const struct link_ops *const links[] = { &link_local };
 
+static const struct link_ops *link_of(const char *uri, struct err *e) {
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        if (!strncmp(uri, links[i]->scheme, strlen(links[i]->scheme))) return links[i];
+    err_set(e, STATUS_INVALID, "unknown engine '%s': \"ipc:\" is the resident one, \"local:\" runs in the kernel", uri);
+    return NULL;
+}
 int engine_open(struct engine **out, const char *uri, struct err *e) {
     *out = NULL;
-    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
-        if (strncmp(uri, links[i]->scheme, strlen(links[i]->scheme)) != 0) continue;
-        struct engine *g = mem_zero(1, sizeof *g);
-        if (!g) return err_set(e, STATUS_NOMEM, "out of memory for the engine");
-        g->ops = links[i];
-        if (g->ops->open(&g->self, uri, e)) return mem_free(g), e->code;
-        *out = g;
-        return STATUS_OK;
-    }
-    return err_set(e, STATUS_INVALID, "unknown engine '%s'; this version knows \"local:\"", uri);
+    const struct link_ops *ops = link_of(uri, e);
+    if (!ops) return e->code;
+    struct engine *g = mem_zero(1, sizeof *g);
+    if (!g) return err_set(e, STATUS_NOMEM, "out of memory for the engine");
+    g->ops = ops;
+    if (ops->open(&g->self, uri, e)) return mem_free(g), e->code;
+    *out = g;
+    return STATUS_OK;
+}
+int engine_log(const char *uri, int lines, struct buf *out, struct err *e) {
+    const struct link_ops *ops = link_of(uri, e);
+    return ops ? ops->log(uri, lines, out, e) : e->code;
 }
 void engine_close(struct engine *g) {
     if (!g) return;
@@ -34,6 +42,7 @@ int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, s
 int engine_fd(const struct engine *g) { return g->ops->fd(g->self); }
 int engine_next(struct engine *g, struct engine_event *ev) { return g->ops->next(g->self, ev); }
 void engine_cancel(struct engine *g, uint64_t job) { g->ops->cancel(g->self, job); }
+void engine_gone(const struct engine *g, struct err *e, struct buf *log) { g->ops->gone(g->self, e, log); }
 void engine_event_fini(struct engine_event *ev) {
     mem_free(ev->owned);
     ev->owned = NULL;
@@ -51,3 +60,4 @@ const char *engine_stop_text(enum engine_stop s) {
     return (size_t)s < sizeof text / sizeof *text ? text[s] : "";
 }
 const char *engine_version(void) { return JAEDA_VERSION; }
+const char *engine_build(void) { return JAEDA_VERSION; }

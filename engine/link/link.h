@@ -1,4 +1,4 @@
-/* link.h - what a transport provides behind engine.h: five calls on its own object. */
+/* link.h - what a transport provides behind engine.h: its calls on its own object. */
 #ifndef JAEDA_LINK_LINK_H
 #define JAEDA_LINK_LINK_H
 #include "engine.h"
@@ -11,7 +11,10 @@ struct link_ops {
     int (*fd)(const void *self);
     int (*next)(void *self, struct engine_event *ev);
     void (*cancel)(void *self, uint64_t job);
+    void (*gone)(const void *self, struct err *e, struct buf *log);
+    int (*log)(const char *uri, int lines, struct buf *out, struct err *e); /* of no object */
 };
-extern const struct link_ops link_local; /* a worker thread of this process */
+extern const struct link_ops link_local; /* threads of this process */
+extern const struct link_ops link_ipc;   /* the resident process */
 
 #endif

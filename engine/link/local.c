@@ -1,3 +1,4 @@
+#include "base/log.h"
 #include "link.h"
 #include "run/worker.h"
 
@@ -16,6 +17,16 @@ static int local_fd(const void *self) { return worker_fd(self); }
 static int local_next(void *self, struct engine_event *ev) { return worker_next(self, ev); }
 static void local_cancel(void *self, uint64_t job) { worker_cancel(self, job); }
 
-const struct link_ops link_local = {
-    "local:", local_open, local_close, local_submit, local_fd, local_next, local_cancel
-};
+static void local_gone(const void *self, struct err *e, struct buf *log) {
+    (void)self;
+    err_set(e, STATUS_GONE, "the engine's thread is gone: restart the kernel");
+    if (log) log_tail(log, 10);
+}
+static int local_log(const char *uri, int lines, struct buf *out, struct err *e) {
+    (void)uri;
+    log_tail(out, lines);
+    return out->failed ? err_set(e, STATUS_NOMEM, "no memory for the log") : 0;
+}
+
+const struct link_ops link_local = { "local:",   local_open,   local_close, local_submit, local_fd,
+                                     local_next, local_cancel, local_gone,  local_log };
