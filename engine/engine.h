@@ -69,6 +69,9 @@ struct engine_req {
     const char *kv_cache_dtype; /* LOAD: "auto" (fp16, with fp32 weights fp32), "fp32", "fp16" */
     const char *load_format;    /* LOAD: "auto", or "dummy": the true shape with random weights, no file needed */
     int max_model_len;          /* LOAD: KV rows to reserve; 0: the model's context, shrunk to what fits */
+    /* Where names are looked up, as "HOME=...\nHF_HOME=...": the resident engine has another environment than the
+     * notebook. NULL: that of the calling process. A relative path in model is the calling process' too. */
+    const char *environment;
     int threads;                /* LOAD: 0: every processor this process may use */
     bool evict;          /* LOAD: when memory is short, models that nobody uses leave, the longest unused first */
     bool set_idle, quit; /* ENGINE: idle_s is the new limit; the engine is to end now, whoever uses it */

@@ -13,9 +13,9 @@ enum { ITEMS_MAX = 4096 };
 
 int catalog_folders(char out[CATALOG_FOLDERS][CATALOG_PATH]) {
     int n = 0;
-    char base[CATALOG_PATH];
-    const char *list = getenv("JAEDA_MODELS");
-    for (const char *at = list ? list : ""; *at && n < CATALOG_FOLDERS - 1; at += strspn(at, ":")) {
+    char base[CATALOG_PATH], list[4096];
+    if (!home_variable("JAEDA_MODELS", list, sizeof list)) list[0] = 0;
+    for (const char *at = list; *at && n < CATALOG_FOLDERS - 1; at += strspn(at, ":")) {
         const size_t len = strcspn(at, ":");
         if (len && home_expand(at, len, out[n], CATALOG_PATH)) n++;
         at += len;

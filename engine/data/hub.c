@@ -4,7 +4,6 @@
 #include "json_text.h"
 #include <dirent.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,11 +12,10 @@ enum { COMMIT = 40, COMMIT_MIN = 4, REF_MAX = 256, PART_MAX = 96, SHOWN = 160 };
 static const char PREFIX[] = "models--";
 
 bool hub_folder(char out[HUB_PATH]) {
-    char base[HUB_PATH];
-    const char *cache = getenv("HF_HUB_CACHE"), *hf = getenv("HF_HOME");
-    if (cache && *cache) return home_expand(cache, strlen(cache), out, HUB_PATH);
-    if (hf && *hf)
-        return home_expand(hf, strlen(hf), base, HUB_PATH) && snprintf(out, HUB_PATH, "%s/hub", base) < HUB_PATH;
+    char base[HUB_PATH], set[HUB_PATH];
+    if (home_variable("HF_HUB_CACHE", set, sizeof set)) return home_expand(set, strlen(set), out, HUB_PATH);
+    if (home_variable("HF_HOME", set, sizeof set))
+        return home_expand(set, strlen(set), base, HUB_PATH) && snprintf(out, HUB_PATH, "%s/hub", base) < HUB_PATH;
     return home_cache(base, HUB_PATH) && snprintf(out, HUB_PATH, "%s/huggingface/hub", base) < HUB_PATH;
 }
 static bool name_char(char c) {

@@ -1,8 +1,12 @@
 /* engine.c - engine.h over whichever transport the uri names. */
 #include "engine.h"
 #include "base/mem.h"
+#include "data/home.h"
 #include "link.h"
+#include "run/job.h"
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct engine {
     const struct link_ops *ops;
@@ -36,8 +40,27 @@ void engine_close(struct engine *g) {
     g->ops->close(g->self);
     mem_free(g);
 }
+/* Lines for engine_req.environment: what this process says now, since %env and %cd change it. */
+static void surroundings(struct buf *out) {
+    char cwd[4096];
+    for (int i = 0; home_variables[i]; i++) {
+        const char *value = strcmp(home_variables[i], "PWD") ? getenv(home_variables[i]) : getcwd(cwd, sizeof cwd);
+        if (value && !strchr(value, '\n')) buf_printf(out, "%s=%s\n", home_variables[i], value);
+    }
+}
 int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e) {
-    return g->ops->submit(g->self, q, job, e);
+    if (request_check(q, e)) return e->code;
+    struct engine_req sent = *q;
+    struct buf here;
+    buf_init(&here, 1 << 16);
+    if (!q->environment) {
+        surroundings(&here);
+        sent.environment = buf_text(&here);
+    }
+    const int rc = here.failed ? err_set(e, STATUS_NOMEM, "out of memory for the request")
+                               : g->ops->submit(g->self, &sent, job, e);
+    buf_fini(&here);
+    return rc;
 }
 int engine_fd(const struct engine *g) { return g->ops->fd(g->self); }
 int engine_next(struct engine *g, struct engine_event *ev) { return g->ops->next(g->self, ev); }

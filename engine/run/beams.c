@@ -133,7 +133,7 @@ static int advance(struct search *s, struct err *e) {
         ask(s, &step->sampling[b], s->made);
     }
     step->n[DIM_ROWS] = step->n[DIM_PICKS] = s->live;
-    return job_replay(job, &s->g->l->program[PROGRAM_BEAMS], NULL, e);
+    return job_replay(job, &s->g->seat->program[PROGRAM_BEAMS], NULL, e);
 }
 static int rounds(struct search *s, struct err *e) {
     struct generation *g = s->g;
@@ -146,7 +146,7 @@ static int rounds(struct search *s, struct err *e) {
 }
 /* Rows and mask bits for k beams of this length; else the length that would fit is named. */
 static int room(struct search *s, struct err *e) {
-    const struct engine_model *info = &s->g->l->info;
+    const struct engine_model *info = &s->g->seat->info;
     const int left = info->max_model_len - s->prompt, bits = 32 * MASK_WORDS;
     const int by_rows = left / s->k + 1, by_bits = bits / s->k + 1, by_context = left;
     int fits = by_rows < by_bits ? by_rows : by_bits;

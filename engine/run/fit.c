@@ -1,6 +1,7 @@
 #include "fit.h"
 #include "base/mem.h"
 #include "machine.h"
+#include "seat.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -51,7 +52,7 @@ static int add_machine(struct fitting *f, const char *name, struct err *e) {
         if (i) return STATUS_OK;
         machine_cpu(to->device, sizeof to->device);
         to->memory_bytes = machine_memory().available;
-        to->bandwidth_gbs = f->m->peaks.stream_gbs;
+        to->bandwidth_gbs = models_peaks(f->m).stream_gbs;
         return STATUS_OK;
     }
     return err_set(e, STATUS_INVALID, "--machine %.24s: choose this, g5.2xlarge, g5.12xlarge, a100-80gb or h100", name);
@@ -137,8 +138,8 @@ static int make(struct fitting *f, struct err *e) {
     if (!block) return err_set(e, STATUS_NOMEM, "out of memory for %d rows", rows);
     f->row = (struct engine_fit_row *)(void *)block;
     f->machine = (struct engine_machine *)(void *)(block + sizeof *f->row * (size_t)rows);
-    for (int i = 0; i < PROBES && f->m->probes < PROBES; i++) /* the best of some: neighbours only make it slower */
-        if (models_probe(f->m, e)) return e->code;
+    for (int i = 0; i < PROBES && models_probes(f->m) < PROBES; i++) /* the best: neighbours only make it slower */
+        if (models_probe(f->m, f->job, e)) return e->code;
     return matrix(f, e);
 }
 int fit(struct models *m, struct job *job, struct err *e) {

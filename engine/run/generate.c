@@ -20,7 +20,7 @@ static int encode(struct generation *r, struct ids *ids, struct err *e) {
     mem_free(m);
     rendered_fini(&text);
     if (!e->code && !ids->n) err_set(e, STATUS_INVALID, "the prompt is empty: there is nothing to continue");
-    const int limit = r->l->info.max_model_len;
+    const int limit = r->seat->info.max_model_len;
     if (!e->code && ids->n >= (size_t)limit)
         err_set(e, STATUS_INVALID,
                 "the prompt has %zu tokens, the context holds %d (one is needed for the answer): shorten it%s", ids->n,
@@ -33,14 +33,26 @@ static size_t cached(const struct sequence *seq, const struct ids *ids) {
     while (n < seq->tokens.n && n + 1 < ids->n && seq->tokens.v[n] == ids->v[n]) n++;
     return n;
 }
-int prefill(struct loaded *l, struct job *job, const struct ids *ids, size_t at, int base, struct err *e) {
+static bool alone(const struct job *job) { return atomic_load(&job->turn->jobs) < 2; }
+int prefill_piece(const struct seat *seat, const struct job *job) {
+    return alone(job) ? CHUNK : atomic_load(&seat->l->piece);
+}
+int prefill(struct seat *seat, struct job *job, const struct ids *ids, size_t at, int base, struct err *e) {
     const double t0 = now_us();
     const size_t from = at;
     while (at < ids->n) {
-        const size_t n = ids->n - at < CHUNK ? ids->n - at : CHUNK;
+        const size_t most = (size_t)prefill_piece(seat, job);
+        const size_t n = ids->n - at < most ? ids->n - at : most;
+        const double t1 = now_us(), waited = job->waited_us;
+        bool yielded = false;
         job_step(job);
         step_rows(&job->step, ids->v + at, (int)n, (int)at, base, at + n == ids->n);
-        if (job_replay(job, &l->program[n == 1 ? PROGRAM_DECODE : PROGRAM_PREFILL], NULL, e)) return e->code;
+        struct program *p = &seat->program[n == 1 ? PROGRAM_DECODE : PROGRAM_PREFILL];
+        if (most == CHUNK && n > 1 ? job_replay_or_yield(job, p, &yielded, e) : job_replay(job, p, NULL, e))
+            return e->code;
+        if (yielded) continue;
+        const double ms = (now_us() - t1 - (job->waited_us - waited)) * 1e-3;
+        if (n > 1) atomic_store(&seat->l->piece, turn_rows((int)n, ms));
         at += n;
         if (ids->n - from > CHUNK)
             job_progress(job, "prefill", (double)(at - from), (double)(ids->n - from), "tok", (now_us() - t0) * 1e-6);
@@ -55,7 +67,7 @@ int generation_prompt(struct generation *r, struct err *e) {
     r->done.cached_tokens = (int)reuse;
     r->seq->tokens.n = reuse;
     const double t0 = now_us();
-    if (!prefill(r->l, r->job, &ids, reuse, r->seq->base, e)) {
+    if (!prefill(r->seat, r->job, &ids, reuse, r->seq->base, e)) {
         ids_fini(&r->seq->tokens);
         r->seq->tokens = ids; /* they are in the cache now */
         ids = (struct ids){ 0 };
@@ -103,7 +115,7 @@ static enum engine_stop take(struct generation *r, int id) {
         return generation_ended(r, ENGINE_STOP_STRING, which, strlen(which));
     }
     if (r->done.new_tokens >= (q->max_new_tokens ? q->max_new_tokens : 128)) return ENGINE_STOP_LENGTH;
-    return (int)r->seq->tokens.n + 1 >= r->l->info.max_model_len ? ENGINE_STOP_CONTEXT : ENGINE_STOP_NONE;
+    return (int)r->seq->tokens.n + 1 >= r->seat->info.max_model_len ? ENGINE_STOP_CONTEXT : ENGINE_STOP_NONE;
 }
 int generation_banned(const struct generation *r, int made, int ban[BANNED_MAX]) {
     if (made >= r->job->req.min_new_tokens) return 0;
@@ -134,7 +146,7 @@ static int decode(struct generation *r, struct err *e) {
         if (r->done.stop) return STATUS_OK;
         s->banned = generation_banned(r, r->done.new_tokens, s->ban);
         if (ids_add(&r->seq->tokens, id)) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
-        if (job_replay(r->job, &r->l->program[PROGRAM_DECODE], NULL, e)) {
+        if (job_replay(r->job, &r->seat->program[PROGRAM_DECODE], NULL, e)) {
             r->seq->tokens.n--; /* its keys may be half written */
             return e->code;
         }
@@ -146,6 +158,7 @@ static void account(struct generation *r) {
     d->decode_ms = d->new_tokens ? (r->last_us - r->first_us) * 1e-3 : 0;
     d->tpot_ms = d->new_tokens > 1 ? d->decode_ms / (d->new_tokens - 1) : 0;
     d->total_ms = (now_us() - r->job->submitted_us) * 1e-3;
+    d->waited_ms = r->job->waited_us * 1e-3;
     d->chars = r->text.chars;
     d->utf8_replacements = r->text.replaced;
     d->context_used = (int)r->seq->tokens.n;
@@ -191,14 +204,17 @@ static int run(struct generation *r, struct err *e) {
     return STATUS_OK;
 }
 int generate(struct models *m, struct job *job, struct err *e) {
-    struct generation r = { .job = job, .l = models_find(m, job->req.model, e) };
-    if (!r.l) return e->code;
-    r.seq = loaded_sequence(r.l, job->req.session);
+    struct generation r = { .job = job };
+    if (models_sit(m, job, &r.seat, e)) return e->code;
+    r.l = r.seat->l;
+    r.seq = seat_sequence(r.seat, job->req.session);
     stop_strings(&r);
     text_init(&r.text, r.stop, r.stops);
     buf_init(&r.out, 1 << 20);
-    if (!run(&r, e)) job_done(job, &r.done);
+    const int rc = run(&r, e);
     text_fini(&r.text);
     buf_fini(&r.out);
+    models_rise(m, job, r.seat);
+    if (!rc) job_done(job, &r.done);
     return e->code;
 }

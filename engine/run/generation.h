@@ -2,11 +2,12 @@
 #ifndef JAEDA_RUN_GENERATION_H
 #define JAEDA_RUN_GENERATION_H
 #include "job.h"
-#include "load.h"
+#include "seat.h"
 #include "text.h"
 
 struct generation {
     struct loaded *l;
+    struct seat *seat;
     struct job *job;
     struct sequence *seq;
     const char *stop[TEXT_STOPS]; /* the request's, then the model's and the template's */

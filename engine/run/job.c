@@ -38,6 +38,7 @@ static void lay_request(struct packer *k, const struct engine_req *q, struct eng
     to->kv_cache_dtype = lay_text(k, q->kv_cache_dtype);
     to->load_format = lay_text(k, q->load_format);
     to->template_name = lay_text(k, q->template_name);
+    to->environment = lay_text(k, q->environment);
     struct engine_message *m = lay(k, q->message, sizeof *m * (size_t)q->messages);
     for (int i = 0; i < q->messages; i++) {
         const char *role = lay_text(k, q->message[i].role);
@@ -51,6 +52,35 @@ static void lay_request(struct packer *k, const struct engine_req *q, struct eng
     to->fit.machine = lay_texts(k, q->fit.machine, q->fit.machines);
     to->fit.context = lay(k, q->fit.context, sizeof *q->fit.context * (size_t)q->fit.contexts);
     to->fit.batch = lay(k, q->fit.batch, sizeof *q->fit.batch * (size_t)q->fit.batches);
+}
+int request_check(const struct engine_req *q, struct err *e) {
+    if ((unsigned)q->kind >= ENGINE_REQ_KINDS)
+        return err_set(e, STATUS_INVALID, "unknown request kind %d", (int)q->kind);
+    if (q->lane < 0 || q->lane >= ENGINE_LANES)
+        return err_set(e, STATUS_INVALID, "lane %d: 0 to %d", q->lane, ENGINE_LANES - 1);
+    for (int i = 0; i < q->stops; i++)
+        if (!q->stop[i] || !*q->stop[i])
+            return err_set(e, STATUS_INVALID, "a stop string is empty; leave it out instead");
+    if (q->stops > ENGINE_STOPS || q->stop_ids > ENGINE_STOPS)
+        return err_set(e, STATUS_INVALID, "%d stop strings or ids; at most %d",
+                       q->stops > q->stop_ids ? q->stops : q->stop_ids, ENGINE_STOPS);
+    for (int i = 0; i < q->fit.contexts + q->fit.batches; i++)
+        if ((i < q->fit.contexts ? q->fit.context[i] : q->fit.batch[i - q->fit.contexts]) < 1)
+            return err_set(e, STATUS_INVALID, "a context length or batch size below 1");
+    const struct engine_sampling *s = &q->sampling;
+    const struct engine_beams *b = &q->beams;
+    if (b->num_beams < 0 || b->num_beams > ENGINE_BEAMS)
+        return err_set(e, STATUS_INVALID, "--num-beams %d: 1 to %d", b->num_beams, ENGINE_BEAMS);
+    if (b->num_beams > 1 && s->temperature > 0)
+        return err_set(e, STATUS_INVALID, "beam search does not sample: leave out --num-beams or the sampling options");
+    if (!(s->min_p >= 0 && s->min_p <= 1) || !(s->typical_p >= 0 && s->typical_p <= 1))
+        return err_set(e, STATUS_INVALID, "sampling out of range: min_p %g, typical_p %g", (double)s->min_p,
+                       (double)s->typical_p);
+    if (!(s->temperature >= 0) || !(s->top_p >= 0 && s->top_p <= 1) || s->top_k < 0 || !(s->repetition_penalty >= 0))
+        return err_set(e, STATUS_INVALID,
+                       "sampling out of range: temperature %g, top_p %g, top_k %d, repetition_penalty %g",
+                       (double)s->temperature, (double)s->top_p, s->top_k, (double)s->repetition_penalty);
+    return STATUS_OK;
 }
 struct job *job_new(const struct engine_req *q) {
     struct job *job = mem_zero(1, sizeof *job);
@@ -81,13 +111,29 @@ void job_step(struct job *job) {
     job->step.made = 0;
     __atomic_store_n(&job->step.stop, STOP_NONE, __ATOMIC_RELEASE);
 }
-int job_replay(struct job *job, struct program *p, struct watch *w, struct err *e) {
-    if (job_cancelled(job) || program_replay(p, &job->step, w, e)) {
-        if (!job_cancelled(job)) return e->code;
+void job_turn_take(struct job *job) { job->waited_us += turn_take(job->turn, NULL); }
+void job_turn_give(struct job *job) { turn_give(job->turn); }
+/* A cancelled step is cleared before the flag is read: job_cancel sets the flag first, so that one of the two shows. */
+static int replay(struct job *job, struct program *p, struct watch *w, bool *yielded, struct err *e) {
+    int idle = STOP_CANCEL;
+    __atomic_compare_exchange_n(&job->step.stop, &idle, STOP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    if (!job_cancelled(job)) {
+        job->waited_us += turn_take(job->turn, yielded ? &job->step : NULL);
+        const int rc = program_replay(p, &job->step, w, e);
+        turn_give(job->turn);
+        if (!rc) return STATUS_OK;
+        if (rc != STATUS_CANCELLED) return rc;
         *e = (struct err){ 0 };
-        return err_set(e, STATUS_CANCELLED, "interrupted");
+        if (yielded && !job_cancelled(job)) return *yielded = true, STATUS_OK;
     }
-    return STATUS_OK;
+    return err_set(e, STATUS_CANCELLED, "interrupted");
+}
+int job_replay(struct job *job, struct program *p, struct watch *w, struct err *e) {
+    return replay(job, p, w, NULL, e);
+}
+int job_replay_or_yield(struct job *job, struct program *p, bool *yielded, struct err *e) {
+    *yielded = false;
+    return replay(job, p, NULL, yielded, e);
 }
 void job_progress(struct job *job, const char *what, double done, double total, const char *unit, double seconds) {
     struct engine_event ev = { .kind = ENGINE_EV_PROGRESS };

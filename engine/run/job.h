@@ -3,6 +3,7 @@
 #define JAEDA_RUN_JOB_H
 #include "compute/program.h"
 #include "engine.h"
+#include "turn.h"
 #include <stdatomic.h>
 
 struct worker;
@@ -15,6 +16,8 @@ struct job {
     atomic_bool cancel;
     struct step step; /* the running step block, so that a cancel reaches the middle of a layer */
     struct worker *worker;
+    struct turn *turn;
+    double waited_us;  /* for its turn, so far */
     struct node *last; /* the queue's place for DONE or FAIL, reserved at the start: a job always ends */
     bool lost;         /* an event found no memory */
     struct job *next;
@@ -27,8 +30,15 @@ void job_cancel(struct job *job);
 bool job_cancelled(const struct job *job);
 /* An empty step block; the sampling of its picks stays. */
 void job_step(struct job *job);
-/* Runs one step of p with job->step. 0; or a status with e filled (STATUS_CANCELLED: by job_cancel). */
+/* Runs one step of p with job->step, in its turn. 0; or a status with e filled (STATUS_CANCELLED: by job_cancel). */
 int job_replay(struct job *job, struct program *p, struct watch *w, struct err *e);
+/* The same for a step that may give way to other jobs: *yielded: it was broken off and is to be run again, shorter. */
+int job_replay_or_yield(struct job *job, struct program *p, bool *yielded, struct err *e);
+/* Around everything else that uses the device. */
+void job_turn_take(struct job *job);
+void job_turn_give(struct job *job);
+/* What is wrong with a request, found without an engine; both ends of a link ask. */
+int request_check(const struct engine_req *q, struct err *e);
 double now_us(void);
 
 /* Hands an event to the front (worker.c): takes ev->owned (allocated by mem_*) and fills ev->job. Never fails: without

@@ -1,37 +1,36 @@
-/* load.h - a model made resident: sized before a byte of weights is read, read once in file order, packed, linked. */
+/* load.h - a model's weights made resident: described from headers, read once in file order, packed. Shared by every
+ * notebook; what one notebook needs beside them is a seat (seat.h). */
 #ifndef JAEDA_RUN_LOAD_H
 #define JAEDA_RUN_LOAD_H
 #include "compute/program.h"
 #include "data/template.h"
 #include "source.h"
+#include <stdatomic.h>
 
-enum { SEQUENCES = 1, CHUNK = ROWS_MAX, EOS_MAX = 8 }; /* KV caches of a model; rows of a prefill step */
-
-/* A conversation's place in the KV pool and the tokens whose keys and values lie there. */
-struct sequence {
-    char owner[64]; /* session; "": nobody's */
-    struct ids tokens;
-    int base;      /* first row in the pool */
-    uint64_t used; /* for least-recently-used */
+enum { EOS_MAX = 8, STAMPS = 8 };
+struct seat;
+/* Same bytes, same form: the same weights. Of each file: device, inode, size, time of the last change. */
+struct stamp {
+    char file[512], dtype[16], format[16];
+    uint64_t number[STAMPS]; /* a mix over the files, so that their count is free */
 };
-/* 1 row, BEAMS_MAX rows with logits of all, and CHUNK rows, over the same weights, arena and KV pool. */
-enum { PROGRAM_DECODE, PROGRAM_BEAMS, PROGRAM_PREFILL, PROGRAMS };
 struct loaded {
-    struct engine_model info;
+    struct engine_model info; /* shape and weights; what a KV cache adds stands in a seat's */
+    struct stamp stamp;
     const struct backend_api *api;
     struct backend *be;
     struct source source;
     struct tokenizer *tok;
     struct model *model;
-    struct program program[PROGRAMS];
-    struct mat beam_logits;
     struct slab *slab;
-    void *arena, *kv;
-    size_t arena_bytes, kv_bytes;
-    struct sequence seq[SEQUENCES];
     struct buf system; /* the model's own system message; empty: none */
     int eos[EOS_MAX], eos_n;
-    uint64_t clock;
+    atomic_int piece; /* rows of a prompt that fit into one turn, as measured */
+    /* under the lock of struct models */
+    struct seat *seats;
+    int pins;   /* those who look at it without a seat: it may not go */
+    bool ready; /* filled; until then it stands in the list so that nobody loads it twice */
+    double used_us, made_us;
     struct loaded *next;
 };
 /* progress returns true to give up (STATUS_CANCELLED). done and total in bytes. NULL texts: the defaults of engine.h. */
@@ -41,23 +40,24 @@ struct load_options {
     bool (*progress)(void *arg, double done, double total);
     void *arg;
 };
-/* Opens everything but the weights: fills l->info's shape and predictions; refuses what does not fit in memory, naming
- * what would. l is zeroed first; loaded_close in every case. */
+/* Resolves the name and says which weights it means: info's shape and formats, stamp. l is zeroed first; loaded_close in
+ * every case. */
 int loaded_open(struct loaded *l, const struct backend_api *api, struct backend *be, const struct load_options *o,
                 struct err *e);
-/* Reads and packs the weights, or makes them up; takes the memory, links the programs. */
-int loaded_fill(struct loaded *l, const struct load_options *o, struct err *e);
-void loaded_close(struct loaded *l); /* contents only; any state */
-/* The session's own place, or the least recently used one, emptied. */
-struct sequence *loaded_sequence(struct loaded *l, const char *session);
-
-/* What a model of this shape takes on a device: kv_rows rows of cache, at most CHUNK rows or batch picks in a step. The
- * programs are left recorded and planned in p (program_fini). */
-struct sizes {
-    uint64_t weight_bytes, kv_bytes, arena_bytes;
-    double read_bytes; /* of weights, for one decode step */
+/* The rest of what needs no weights: tokeniser, model, stop rules. */
+int loaded_bind(struct loaded *l, const struct load_options *o, struct err *e);
+/* Places the weights as the seat's programs want them, reads and packs them or makes them up. `turn` and `give` around
+ * each use of the device; NULL: nobody else uses it. */
+struct load_turn {
+    void (*take)(void *arg);
+    void (*give)(void *arg);
+    void *arg;
 };
-int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, const struct program *like, int batch,
-             struct err *e);
+int loaded_fill(struct loaded *l, struct seat *first, const struct load_options *o, const struct load_turn *turn,
+                struct err *e);
+void loaded_close(struct loaded *l); /* contents only; any state; without seats; in its turn */
+bool loaded_same(const struct loaded *a, const struct loaded *b);
+/* Bytes that reading takes beside the weights, for a moment. */
+uint64_t loaded_staging(const struct loaded *l);
 
 #endif

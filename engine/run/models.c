@@ -1,254 +1,576 @@
 #include "models.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/home.h"
 #include "machine.h"
+#include "seat.h"
+#include "worker.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
 
-int models_open(struct models *m, struct err *e) {
-    *m = (struct models){ 0 };
+enum { LOOK_MS = 100 }; /* how often one that waits for another's load looks whether it was cancelled */
+static const double GIB = 1024.0 * 1024 * 1024;
+
+/* ---- life ---- */
+int models_open(struct models *m, const struct about *about, struct err *e) {
+    *m = (struct models){ .about = *about, .opened_us = now_us(), .idle_limit_s = IDLE_LIMIT_S };
     pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->changed, NULL);
+    turn_init(&m->turn);
+    m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     m->be = backend_cpu.open(0, e);
-    return m->be ? STATUS_OK : e->code;
+    if (m->be && m->wake >= 0) return STATUS_OK;
+    models_close(m);
+    return err_set(e, STATUS_IO, "the engine cannot start: no descriptors left");
 }
 void models_close(struct models *m) {
+    if (!m->opened_us) return;
     for (struct loaded *l = m->list, *next; l; l = next) {
         next = l->next;
         loaded_close(l);
         mem_free(l);
     }
     backend_cpu.close(m->be);
+    if (m->wake >= 0) close(m->wake);
+    turn_fini(&m->turn);
+    pthread_cond_destroy(&m->changed);
     pthread_mutex_destroy(&m->lock);
+    *m = (struct models){ 0 };
 }
-/* Does this loaded model answer to the name: its own, the catalogue's, or its path? */
-static bool answers(const struct loaded *l, const char *name) {
+static void wake(struct models *m) {
+    const uint64_t one = 1;
+    if (write(m->wake, &one, sizeof one) < 0) log_at(LOG_DEBUG, "models: the wake counter is full");
+}
+int models_wake_fd(const struct models *m) { return m->wake; }
+static void lock(struct models *m) { pthread_mutex_lock(&m->lock); }
+static void unlock(struct models *m) { pthread_mutex_unlock(&m->lock); }
+void models_join(struct models *m) {
+    lock(m);
+    m->connections++;
+    unlock(m);
+}
+void models_count(struct models *m, int jobs) {
+    lock(m);
+    m->jobs += jobs;
+    unlock(m);
+    wake(m);
+}
+void models_begin(struct models *m) {
+    lock(m);
+    while (m->changing) pthread_cond_wait(&m->changed, &m->lock);
+    atomic_fetch_add(&m->turn.jobs, 1);
+    unlock(m);
+}
+void models_end(struct models *m) { atomic_fetch_sub(&m->turn.jobs, 1); }
+int models_jobs(struct models *m) {
+    lock(m);
+    const int n = m->jobs;
+    unlock(m);
+    return n;
+}
+double models_idle_limit(struct models *m) {
+    lock(m);
+    const double s = m->idle_limit_s;
+    unlock(m);
+    return s;
+}
+bool models_quitting(struct models *m, char who[96]) {
+    lock(m);
+    const bool quitting = m->quitting;
+    snprintf(who, 96, "%s", m->quitter);
+    unlock(m);
+    return quitting;
+}
+
+/* ---- who holds what; all under the lock ---- */
+struct loaded *models_named(const struct models *m, const char *name) {
     struct err ignored = { 0 };
+    char path[sizeof m->list->info.file];
     const struct catalog_entry *entry = catalog_find(name, &ignored);
-    return !strcasecmp(l->info.name, name) || !strcmp(l->info.file, name) ||
-           (entry && !strcasecmp(l->info.name, entry->name));
-}
-struct loaded *models_find(struct models *m, const char *name, struct err *e) {
+    if (!home_expand(name, strlen(name), path, sizeof path)) path[0] = 0;
     for (struct loaded *l = m->list; l; l = l->next)
-        if (!name || answers(l, name)) return l;
-    if (!name)
-        err_set(e, STATUS_NOTFOUND,
-                "no model is loaded; %%load smollm2-135m loads the default one, %%models lists all");
-    else
-        err_set(e, STATUS_NOTFOUND, "'%s' is not loaded; %%load it first (%%ps shows what is)", name);
+        if (l->ready && (!strcasecmp(l->info.name, name) || !strcmp(l->info.file, path) ||
+                         (entry && !strcasecmp(l->info.name, entry->name))))
+            return l;
     return NULL;
 }
-/* Another number of threads means another pool, which no packed weights may lie in. */
-static int use_threads(struct models *m, int threads, struct err *e) {
-    if (!threads || backend_cpu.threads(m->be) == threads) return STATUS_OK;
-    if (m->list)
-        return err_set(e, STATUS_INVALID, "--threads %d: %d threads serve the loaded models; %%unload --all first",
-                       threads, backend_cpu.threads(m->be));
-    struct backend *fresh = backend_cpu.open(threads, e), *old = m->be;
-    if (!fresh) return e->code;
-    pthread_mutex_lock(&m->lock);
-    m->be = fresh;
-    m->peaks = (struct peaks){ 0 }; /* were measured with the old pool */
-    m->probes = 0;
-    pthread_mutex_unlock(&m->lock);
-    backend_cpu.close(old);
-    return STATUS_OK;
+static struct seat *seat_of(const struct loaded *l, const struct worker *w, int lane) {
+    for (struct seat *s = l->seats; s; s = s->next)
+        if (s->owner == w && (lane < 0 || s->lane == lane)) return s;
+    return NULL;
+}
+static int others(const struct loaded *l, const struct worker *w) {
+    int n = 0;
+    for (const struct seat *s = l->seats; s; s = s->next) n += s->owner != w && s->lane == 0;
+    return n;
+}
+/* The model meant by name among those that w holds; NULL name: the last it loaded. */
+static struct loaded *held(const struct models *m, const struct worker *w, const char *name) {
+    struct loaded *best = NULL;
+    unsigned long newest = 0;
+    struct loaded *named = name ? models_named(m, name) : NULL;
+    for (struct loaded *l = m->list; l; l = l->next) {
+        const struct seat *s = seat_of(l, w, 0);
+        if (!s || !l->ready || s->order < newest) continue;
+        if (name && l != named && strcasecmp(l->info.name, named ? named->info.name : name) != 0) continue;
+        newest = s->order;
+        best = l;
+    }
+    return best;
 }
 static void take_out(struct models *m, struct loaded *l) {
-    pthread_mutex_lock(&m->lock);
     for (struct loaded **at = &m->list; *at; at = &(*at)->next)
         if (*at == l) {
             *at = l->next;
-            break;
+            return;
         }
-    pthread_mutex_unlock(&m->lock);
 }
-struct progress {
+static void take_seat(struct seat *s) {
+    for (struct seat **at = &s->l->seats; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            return;
+        }
+}
+static void add_seat(struct models *m, struct seat *s) {
+    s->order = ++m->order;
+    s->next = s->l->seats;
+    s->l->seats = s;
+}
+/* Not under the lock: frees weights that are in no list any more. */
+static void drop(struct models *m, struct loaded *l) {
+    turn_take(&m->turn, NULL);
+    loaded_close(l);
+    turn_give(&m->turn);
+    mem_free(l);
+}
+static void drop_seat(struct seat *s) {
+    if (s) seat_close(s);
+    mem_free(s);
+}
+void models_leave(struct models *m, const struct worker *w) {
+    struct seat *gone = NULL;
+    lock(m);
+    m->connections--;
+    for (struct loaded *l = m->list; l; l = l->next)
+        for (struct seat *s; (s = seat_of(l, w, -1));) {
+            take_seat(s);
+            l->used_us = now_us();
+            s->next = gone;
+            gone = s;
+        }
+    unlock(m);
+    for (struct seat *next; gone; gone = next) {
+        next = gone->next;
+        drop_seat(gone);
+    }
+    wake(m);
+}
+
+/* ---- memory ---- */
+static bool is_idle(const struct loaded *l) { return l->ready && !l->seats && !l->pins; }
+static uint64_t idle_bytes(struct models *m) {
+    uint64_t n = 0;
+    lock(m);
+    for (const struct loaded *l = m->list; l; l = l->next) n += is_idle(l) ? l->info.weight_bytes : 0;
+    unlock(m);
+    return n;
+}
+static bool evict_one(struct models *m) {
+    struct loaded *oldest = NULL;
+    lock(m);
+    for (struct loaded *l = m->list; l; l = l->next)
+        if (is_idle(l) && (!oldest || l->used_us < oldest->used_us)) oldest = l;
+    if (oldest) take_out(m, oldest);
+    unlock(m);
+    if (!oldest) return false;
+    log_at(LOG_INFO, "evicted %s to make room", oldest->info.name);
+    drop(m, oldest);
+    return true;
+}
+static void promise(struct models *m, uint64_t *mine, uint64_t bytes) {
+    lock(m);
+    m->promised += bytes - *mine;
+    unlock(m);
+    *mine = bytes;
+}
+/* Sizes a seat against what is free now and not promised to others, and promises it. fixed: what comes beside it. */
+static int plan(struct models *m, struct job *job, struct seat *s, struct loaded *l, uint64_t fixed, uint64_t *mine,
+                struct err *e) {
+    const struct engine_req *q = &job->req;
+    const struct seat *like = NULL;
+    lock(m);
+    if (q->kind != ENGINE_REQ_LOAD) like = seat_of(l, job->worker, 0);
+    const int len = like ? like->info.max_model_len : q->kind == ENGINE_REQ_LOAD ? q->max_model_len : 0;
+    const char *kv = like ? (!strcmp(like->info.kv_dtype, "fp32") ? "fp32" : "fp16") : q->kv_cache_dtype;
+    unlock(m);
+    do {
+        *e = (struct err){ 0 };
+        seat_close(s);
+        const uint64_t available = machine_memory().available;
+        lock(m);
+        const struct seat_room room = { available > m->promised ? available - m->promised : 0, fixed };
+        unlock(m);
+        if (!seat_plan(s, l, len, kv, &room, e)) {
+            promise(m, mine, fixed + seat_bytes(s));
+            return STATUS_OK;
+        }
+    } while (e->code == STATUS_NOMEM && q->evict && evict_one(m));
+    const uint64_t idle = idle_bytes(m);
+    const size_t n = strlen(e->text);
+    if (e->code == STATUS_NOMEM && idle)
+        snprintf(e->text + n, sizeof e->text - n, "; %%load --evict frees the %.2f GiB of models that nobody uses",
+                 (double)idle / GIB);
+    return e->code;
+}
+/* A seat beside weights that are there. NULL and e: not possible. */
+static struct seat *new_seat(struct models *m, struct job *job, struct loaded *l, int lane, struct err *e) {
+    uint64_t promised = 0;
+    struct seat *s = mem_zero(1, sizeof *s);
+    if (!s) {
+        err_set(e, STATUS_NOMEM, "out of memory for the KV cache of %s", l->info.name);
+        return NULL;
+    }
+    if (!plan(m, job, s, l, 0, &promised, e)) seat_take(s, e);
+    promise(m, &promised, 0);
+    s->owner = job->worker;
+    s->lane = lane;
+    if (!e->code) return s;
+    drop_seat(s);
+    return NULL;
+}
+
+/* ---- work on a model ---- */
+static void nothing_loaded(const struct models *m, const char *name, struct err *e) {
+    const struct loaded *l = m->list;
+    while (l && !l->ready) l = l->next;
+    if (name)
+        err_set(e, STATUS_NOTFOUND, "'%s' is not loaded; %%load it first (%%ps shows what is)", name);
+    else if (l)
+        err_set(e, STATUS_NOTFOUND, "no model is loaded in this notebook; %%load %s takes no time: it is resident",
+                l->info.name);
+    else
+        err_set(e, STATUS_NOTFOUND,
+                "no model is loaded; %%load smollm2-135m loads the default one, %%models lists all");
+}
+int models_sit(struct models *m, struct job *job, struct seat **out, struct err *e) {
+    lock(m);
+    struct loaded *l = held(m, job->worker, job->req.model);
+    if (!l && job->req.model) l = models_named(m, job->req.model);
+    struct seat *s = l ? seat_of(l, job->worker, job->req.lane) : NULL;
+    if (s) s->busy = true;
+    if (l && !s) l->pins++;
+    if (!l) nothing_loaded(m, job->req.model, e);
+    unlock(m);
+    if (l && !s) {
+        s = new_seat(m, job, l, job->req.lane, e);
+        lock(m);
+        l->pins--;
+        if (s) add_seat(m, s), s->busy = true;
+        unlock(m);
+    }
+    *out = s;
+    return e->code;
+}
+void models_rise(struct models *m, struct job *job, struct seat *s) {
+    lock(m);
+    s->busy = false;
+    s->l->used_us = now_us();
+    const bool goes = job->req.lane != 0; /* a side job's cache lasts as long as the job */
+    if (goes) take_seat(s);
+    unlock(m);
+    if (goes) drop_seat(s);
+}
+
+/* ---- load ---- */
+/* Another number of threads means another pool, which no packed weights may lie in. */
+static int use_threads(struct models *m, struct job *job, struct err *e) {
+    const int threads = job->req.threads;
+    lock(m);
+    const bool same = !threads || backend_cpu.threads(m->be) == threads;
+    const bool used = m->list || atomic_load(&job->turn->jobs) > 1;
+    m->changing = !same && !used;
+    unlock(m);
+    if (same) return STATUS_OK;
+    if (used)
+        return err_set(e, STATUS_INVALID, "--threads %d: %d threads serve the loaded models; %%unload --all first",
+                       threads, backend_cpu.threads(m->be));
+    struct backend *fresh = backend_cpu.open(threads, e), *old = fresh ? m->be : NULL;
+    lock(m);
+    if (fresh) {
+        m->be = fresh;
+        m->peaks = (struct peaks){ 0 }; /* were measured with the old pool */
+        m->probes = 0;
+    }
+    m->changing = false;
+    pthread_cond_broadcast(&m->changed);
+    unlock(m);
+    backend_cpu.close(old);
+    return e->code;
+}
+struct loading {
+    struct models *m;
     struct job *job;
     double started_us, shown_us;
+    uint64_t need, promised;
 };
 static bool show_progress(void *arg, double done, double total) {
-    struct progress *p = arg;
+    struct loading *p = arg;
     const double now = now_us();
     if (now - p->shown_us > 100e3) {
         p->shown_us = now;
         job_progress(p->job, "reading weights", done, total, "B", (now - p->started_us) * 1e-6);
+        promise(p->m, &p->promised, (uint64_t)((double)p->need * (total > done ? 1 - done / total : 0)));
     }
     return job_cancelled(p->job);
 }
-/* The same file, formats and length asked for again? */
-static bool same(const struct loaded *l, const struct loaded *fresh, const struct engine_req *q) {
-    return !strcmp(l->info.file, fresh->info.file) && !strcmp(l->info.dtype, fresh->info.dtype) &&
-           !strcmp(l->info.kv_dtype, fresh->info.kv_dtype) && !strcmp(l->info.format, fresh->info.format) &&
-           (!q->max_model_len || l->info.max_model_len == q->max_model_len);
-}
-static void unload(struct models *m, struct loaded *l, struct engine_model *gone) {
-    const uint64_t before = machine_resident();
-    take_out(m, l);
-    *gone = l->info;
-    loaded_close(l);
-    mem_free(l);
-    const uint64_t after = machine_resident();
-    gone->loaded = false;
-    gone->freed_bytes = before > after ? before - after : 0;
-}
-static int load(struct models *m, struct job *job, struct loaded *l, struct err *e) {
-    struct progress p = { job, now_us(), 0 };
-    const struct engine_req *q = &job->req;
-    const struct load_options o = { q->model,       q->revision,      q->dtype,      q->kv_cache_dtype,
-                                    q->load_format, q->max_model_len, show_progress, &p };
-    if (!q->model) return err_set(e, STATUS_INVALID, "%%load needs a model: a name of %%models or a path");
-    if (use_threads(m, job->req.threads, e) || loaded_open(l, &backend_cpu, m->be, &o, e)) return e->code;
-    struct err none = { 0 };
-    struct loaded *old = models_find(m, l->info.name, &none);
-    if (old && same(old, l, q)) {
-        struct engine_model info = old->info;
-        info.load_s = 0;
-        snprintf(info.notice, sizeof info.notice, "already loaded");
-        job_models(job, &info, 1);
-        return loaded_close(l), STATUS_OK;
+static void turn_of_load(void *arg) { job_turn_take(((struct loading *)arg)->job); }
+static void end_of_turn(void *arg) { job_turn_give(((struct loading *)arg)->job); }
+
+/* Under the lock: the same weights in the list, waited for when they are being read by another; NULL: none, then fresh
+ * stands there now and is ours to fill. */
+static struct loaded *find_or_begin(struct models *m, struct job *job, struct loaded *fresh, struct err *e) {
+    for (;;) {
+        struct loaded *l = m->list;
+        while (l && !loaded_same(l, fresh)) l = l->next;
+        if (!l) {
+            fresh->next = m->list;
+            m->list = fresh;
+            return NULL;
+        }
+        if (l->ready) {
+            l->pins++;
+            return l;
+        }
+        if (job_cancelled(job)) return err_set(e, STATUS_CANCELLED, "interrupted"), l;
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += LOOK_MS * 1000000L;
+        if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
+        unlock(m);
+        job_progress(job, "another notebook loads it", 0, 0, "B", 0);
+        lock(m);
+        pthread_cond_timedwait(&m->changed, &m->lock, &until);
     }
+}
+/* Gives back the owner's seat on l (which the caller has pinned; no longer) and the weights when nobody else holds them.
+ * gone: what it was; false: it is at work. */
+static bool leave(struct models *m, struct loaded *l, const struct worker *w, struct engine_model *gone) {
+    lock(m);
+    l->pins--;
+    for (struct seat *s = l->seats; s; s = s->next)
+        if (s->owner == w && (s->busy || s->lane)) {
+            unlock(m);
+            return false;
+        }
+    struct seat *s = seat_of(l, w, 0);
+    if (s) take_seat(s);
+    *gone = s ? s->info : l->info;
+    gone->users = others(l, w);
+    l->used_us = now_us();
+    const bool last = is_idle(l);
+    if (last) take_out(m, l);
+    unlock(m);
+    drop_seat(s);
+    if (last) drop(m, l);
+    return true;
+}
+/* One name, one model in a notebook: its former dtype leaves before the new one comes. */
+static int leave_former(struct loading *p, const struct loaded *l, char former[16], struct err *e) {
     struct engine_model gone;
-    if (old) unload(m, old, &gone); /* one name, one model: the former dtype or length leaves */
-    if (loaded_fill(l, &o, e)) return e->code;
-    l->info.load_s = (now_us() - p.started_us) * 1e-6;
-    if (old) snprintf(l->info.notice, sizeof l->info.notice, "replaced the %s copy that was loaded", gone.dtype);
-    pthread_mutex_lock(&m->lock);
-    l->next = m->list;
-    m->list = l;
-    pthread_mutex_unlock(&m->lock);
-    job_models(job, &l->info, 1);
+    lock(p->m);
+    struct loaded *old = p->m->list;
+    while (old && (old == l || !seat_of(old, p->job->worker, 0) || strcasecmp(old->info.name, l->info.name) != 0))
+        old = old->next;
+    if (old) old->pins++;
+    unlock(p->m);
+    if (!old) return STATUS_OK;
+    if (!leave(p->m, old, p->job->worker, &gone))
+        return err_set(e, STATUS_BUSY, "%s is at work in this notebook (%%jobs shows where): wait, or stop that job",
+                       l->info.name);
+    snprintf(former, 16, "%s", gone.dtype);
+    return STATUS_OK;
+}
+static bool fits_request(const struct seat *s, const struct engine_req *q) {
+    const char *kv = q->kv_cache_dtype;
+    const enum dtype dt = kv && strcasecmp(kv, "auto") != 0 ? dtype_parse(kv) : dtype_parse(s->info.kv_dtype);
+    return (!q->max_model_len || s->info.max_model_len == q->max_model_len) && dt == dtype_parse(s->info.kv_dtype);
+}
+static void tell_loaded(struct loading *p, struct seat *s, const char *notice) {
+    struct models *m = p->m;
+    lock(m);
+    struct engine_model info = s->info;
+    info.users = 1 + others(s->l, p->job->worker);
+    unlock(m);
+    info.load_s = (now_us() - p->started_us) * 1e-6;
+    if (notice) snprintf(info.notice, sizeof info.notice, "%s", notice);
+    job_models(p->job, &info, 1);
+}
+/* The weights are there (and pinned): only a seat is needed, if that. */
+static int load_seat(struct loading *p, struct loaded *l, struct err *e) {
+    struct models *m = p->m;
+    char former[16] = "";
+    int rc = leave_former(p, l, former, e);
+    lock(m);
+    struct seat *s = rc ? NULL : seat_of(l, p->job->worker, 0);
+    if (s && s->busy)
+        rc = err_set(e, STATUS_BUSY, "%s is at work in this notebook: wait, or stop that job", l->info.name);
+    const bool keep = s && fits_request(s, &p->job->req);
+    if (s && !keep && !rc) take_seat(s);
+    if (keep && !rc) s->order = ++m->order;
+    unlock(m);
+    if (!rc && !keep) {
+        drop_seat(s);
+        s = new_seat(m, p->job, l, 0, e);
+        lock(m);
+        if (s) add_seat(m, s);
+        unlock(m);
+    }
+    if (s && !rc) tell_loaded(p, s, "already loaded");
+    lock(m);
+    l->pins--;
+    unlock(m);
+    return e->code;
+}
+static int load_weights(struct loading *p, struct loaded *l, const struct load_options *o, struct err *e) {
+    char former[16] = "", notice[80] = "";
+    struct seat *s = mem_zero(1, sizeof *s);
+    if (!s) return err_set(e, STATUS_NOMEM, "out of memory");
+    const struct load_turn turn = { turn_of_load, end_of_turn, p };
+    struct sizes size;
+    struct program probe[PROGRAMS] = { 0 };
+    const struct program like = { .api = l->api, .be = l->be, .kv_rows = 1, .kv = DTYPE_F16 };
+    if (!leave_former(p, l, former, e) && !loaded_bind(l, o, e) &&
+        !sizes_of(&size, probe, l->model, &like, BEAMS_MAX, e) &&
+        !plan(p->m, p->job, s, l, size.weight_bytes + loaded_staging(l), &p->promised, e)) {
+        p->need = p->promised;
+        loaded_fill(l, s, o, &turn, e);
+    }
+    for (int i = 0; i < PROGRAMS; i++) program_fini(&probe[i]);
+    promise(p->m, &p->promised, 0);
+    if (e->code) return drop_seat(s), e->code;
+    s->owner = p->job->worker;
+    const struct engine_model filled = l->info;
+    s->info.measured_bytes = filled.measured_bytes;
+    s->info.peak_bytes = filled.peak_bytes;
+    s->info.read_mib_s = filled.read_mib_s;
+    s->info.from_page_cache = filled.from_page_cache;
+    s->info.loaded = true;
+    if (former[0]) snprintf(notice, sizeof notice, "replaced the %s copy that was loaded", former);
+    lock(p->m);
+    l->ready = true;
+    l->used_us = now_us();
+    add_seat(p->m, s);
+    unlock(p->m);
+    tell_loaded(p, s, notice[0] ? notice : NULL);
     return STATUS_OK;
 }
 int models_load(struct models *m, struct job *job, struct err *e) {
-    struct loaded *l = mem_zero(1, sizeof *l);
-    if (!l) return err_set(e, STATUS_NOMEM, "out of memory");
-    if (load(m, job, l, e)) loaded_close(l);
-    if (!l->info.loaded) mem_free(l);
+    const struct engine_req *q = &job->req;
+    struct loading p = { m, job, now_us(), 0, 0, 0 };
+    const struct load_options o = { q->model,       q->revision,      q->dtype,      q->kv_cache_dtype,
+                                    q->load_format, q->max_model_len, show_progress, &p };
+    if (!q->model) return err_set(e, STATUS_INVALID, "%%load needs a model: a name of %%models or a path");
+    struct loaded *fresh = mem_zero(1, sizeof *fresh);
+    if (!fresh) return err_set(e, STATUS_NOMEM, "out of memory");
+    struct loaded *there = fresh;
+    if (!use_threads(m, job, e) && !loaded_open(fresh, &backend_cpu, m->be, &o, e)) {
+        lock(m);
+        there = find_or_begin(m, job, fresh, e);
+        unlock(m);
+    }
+    if (!there && load_weights(&p, fresh, &o, e)) {
+        lock(m);
+        take_out(m, fresh);
+        unlock(m);
+    }
+    pthread_cond_broadcast(&m->changed);
+    if (there || e->code) drop(m, fresh);
+    if (there && !e->code) load_seat(&p, there, e);
     if (!e->code) job_done(job, &(struct engine_done){ 0 });
     return e->code;
 }
+
+/* ---- unload, reset ---- */
+static int unload(struct models *m, struct job *job, struct loaded *l, struct err *e) {
+    struct engine_model gone;
+    const uint64_t before = machine_resident();
+    if (!leave(m, l, job->worker, &gone))
+        return err_set(e, STATUS_BUSY, "a job of this notebook uses %s (%%jobs shows it): wait, or stop it first",
+                       l->info.name);
+    const uint64_t after = machine_resident();
+    gone.loaded = gone.users > 0;
+    gone.resident_before = before;
+    gone.resident_after = after;
+    gone.freed_bytes = before > after ? before - after : 0;
+    job_models(job, &gone, 1);
+    return STATUS_OK;
+}
+/* The next one to give back, pinned: by name; the last loaded; or any that is held or idle. */
+static struct loaded *to_unload(struct models *m, struct job *job, bool all) {
+    const char *name = all ? NULL : job->req.model;
+    lock(m);
+    struct loaded *l = held(m, job->worker, name);
+    if (!l && name) l = models_named(m, name);
+    for (struct loaded *i = m->list; !l && all && i; i = i->next)
+        if (is_idle(i)) l = i;
+    if (l) l->pins++;
+    unlock(m);
+    return l;
+}
 int models_unload(struct models *m, struct job *job, struct err *e) {
     const bool all = job->req.model && !strcmp(job->req.model, "*");
-    struct loaded *l = all && !m->list ? NULL : models_find(m, all ? NULL : job->req.model, e);
-    for (; l; l = all ? m->list : NULL) {
-        struct engine_model gone;
-        unload(m, l, &gone);
-        job_models(job, &gone, 1);
+    struct loaded *l = to_unload(m, job, all);
+    if (!l && !all) {
+        lock(m);
+        nothing_loaded(m, job->req.model, e);
+        unlock(m);
     }
+    for (; l && !e->code; l = all && !e->code ? to_unload(m, job, all) : NULL) unload(m, job, l, e);
     if (!e->code) job_done(job, &(struct engine_done){ 0 });
     return e->code;
 }
 int models_reset(struct models *m, struct job *job, struct err *e) {
     (void)e;
-    for (struct loaded *l = m->list; l; l = l->next)
-        for (int i = 0; i < SEQUENCES; i++)
-            if (job->req.session && !strcmp(l->seq[i].owner, job->req.session)) l->seq[i].tokens.n = 0;
+    lock(m);
+    for (struct loaded *l = m->list; l; l = l->next) {
+        struct seat *s = seat_of(l, job->worker, job->req.lane);
+        for (int i = 0; s && i < SEQUENCES; i++)
+            if (job->req.session && !strcmp(s->seq[i].owner, job->req.session)) s->seq[i].tokens.n = 0;
+    }
+    unlock(m);
     job_done(job, &(struct engine_done){ 0 });
     return STATUS_OK;
 }
 
-/* ---- answers ---- */
-static int copy_loaded(struct models *m, struct engine_model *row, int cap) {
-    int n = 0;
-    pthread_mutex_lock(&m->lock);
-    for (struct loaded *l = m->list; l && n < cap; l = l->next) row[n++] = l->info;
-    pthread_mutex_unlock(&m->lock);
-    return n;
-}
-static void tell_system(struct models *m, struct job *job) {
-    struct engine_event ev = { .kind = ENGINE_EV_SYSTEM };
-    struct engine_system *s = &ev.u.system;
-    const struct machine_memory memory = machine_memory();
-    machine_cpu(s->cpu, sizeof s->cpu);
-    machine_gpu(s->gpu, sizeof s->gpu);
-    snprintf(s->backend, sizeof s->backend, "%s", backend_cpu.name);
-    snprintf(s->version, sizeof s->version, "%s", engine_version());
-    s->processors = machine_processors();
-    s->memory_total = memory.total;
-    s->memory_available = memory.available;
-    s->resident = machine_resident();
-    pthread_mutex_lock(&m->lock);
-    snprintf(s->isa, sizeof s->isa, "%s", backend_cpu.isa(m->be));
-    s->threads = backend_cpu.threads(m->be);
-    s->stream_gbs = m->peaks.stream_gbs;
-    s->fp32_gflops = m->peaks.fp32_gflops;
-    s->int8_gops = m->peaks.int8_gops;
-    s->bf16_gflops = m->peaks.bf16_gflops;
-    pthread_mutex_unlock(&m->lock);
-    job_emit(job, &ev);
-}
-enum { ROWS_SHOWN = 256 };
-/* What headers say of a model, all its tensors checked. */
-static int describe(struct engine_model *info, const char *name, const char *revision, struct err *e) {
-    struct source s;
-    struct model *model = NULL;
-    *info = (struct engine_model){ 0 };
-    if (!source_open(&s, name, revision, NEED_SHAPE, e) && !model_open(&model, s.file, &s.config, DTYPE_NONE, e))
-        source_describe(&s, NULL, info);
-    model_close(model);
-    source_close(&s);
-    return e->code;
-}
-/* Loaded ones first, then every file of the model folders, then the catalogue's entries that are not on this disk. */
-static int list_all(struct models *m, struct engine_model *row, struct err *e) {
-    int n = copy_loaded(m, row, ROWS_SHOWN);
-    struct catalog_file *file = NULL;
-    const int loaded = n, files = catalog_files(&file, e);
-    for (int i = 0; i < files && n < ROWS_SHOWN; i++) {
-        struct err broken = { 0 };
-        bool known = false;
-        for (int k = 0; k < loaded; k++) known |= !strcmp(row[k].file, file[i].path);
-        if (known) continue;
-        if (describe(&row[n], file[i].path, NULL, &broken)) { /* what cannot be loaded is listed with the reason */
-            snprintf(row[n].file, sizeof row[n].file, "%s", file[i].path);
-            snprintf(row[n].notice, sizeof row[n].notice, "%.*s", (int)sizeof row[n].notice - 1, broken.text);
-            row[n].file_bytes = file[i].bytes;
-        }
-        snprintf(row[n++].name, sizeof row->name, "%s", file[i].name);
-    }
-    for (int i = 0; i < catalog_count() && n < ROWS_SHOWN; i++) {
-        const struct catalog_entry *c = catalog_at(i);
-        bool known = false;
-        for (int k = 0; k < n; k++) known |= !strcasecmp(row[k].name, c->name);
-        if (known) continue;
-        source_describe_entry(c, &row[n++]);
-    }
-    mem_free(file);
-    return n;
-}
-static int show_one(struct models *m, const struct engine_req *q, struct engine_model *row, struct err *e) {
-    const char *name = q->model;
-    struct err none = { 0 };
-    pthread_mutex_lock(&m->lock);
-    const struct loaded *l = models_find(m, name, &none);
-    if (l) row[0] = l->info;
-    pthread_mutex_unlock(&m->lock);
-    if (l) return 1;
-    if (!name) return err_set(e, STATUS_INVALID, "which model? %%models lists them"), 0;
-    return describe(row, name, q->revision, e) ? 0 : 1;
-}
-int models_answer(struct models *m, struct job *job, struct err *e) {
-    struct engine_model *row = mem_zero(ROWS_SHOWN, sizeof *row);
-    if (!row) return err_set(e, STATUS_NOMEM, "out of memory");
-    const enum engine_req_kind kind = job->req.kind;
-    const int n = kind == ENGINE_REQ_STATUS   ? copy_loaded(m, row, ROWS_SHOWN)
-                  : kind == ENGINE_REQ_MODELS ? list_all(m, row, e)
-                                              : show_one(m, &job->req, row, e);
-    if (!e->code) job_models(job, row, n);
-    if (!e->code && kind == ENGINE_REQ_STATUS) tell_system(m, job);
-    if (!e->code) job_done(job, &(struct engine_done){ 0 });
-    mem_free(row);
-    return e->code;
-}
+/* ---- the machine ---- */
 static double more(double a, double b) { return a > b ? a : b; }
-int models_probe(struct models *m, struct err *e) {
+int models_probe(struct models *m, struct job *job, struct err *e) {
     struct peaks now;
-    if (backend_cpu.probe(m->be, &now, e)) return e->code;
-    pthread_mutex_lock(&m->lock);
+    job_turn_take(job);
+    const int rc = backend_cpu.probe(m->be, &now, e);
+    job_turn_give(job);
+    if (rc) return rc;
+    lock(m);
     m->peaks = (struct peaks){ more(now.stream_gbs, m->peaks.stream_gbs), more(now.fp32_gflops, m->peaks.fp32_gflops),
                                more(now.int8_gops, m->peaks.int8_gops), more(now.bf16_gflops, m->peaks.bf16_gflops) };
     m->probes++;
-    pthread_mutex_unlock(&m->lock);
+    unlock(m);
     return STATUS_OK;
+}
+struct peaks models_peaks(struct models *m) {
+    lock(m);
+    const struct peaks p = m->peaks;
+    unlock(m);
+    return p;
+}
+int models_probes(struct models *m) {
+    lock(m);
+    const int n = m->probes;
+    unlock(m);
+    return n;
 }

@@ -1,30 +1,62 @@
-/* models.h - the loaded models of one worker and what can be said about models without loading them. */
+/* models.h - what the users of one engine share: the device, the weights that are resident and who holds them. */
 #ifndef JAEDA_RUN_MODELS_H
 #define JAEDA_RUN_MODELS_H
 #include "job.h"
 #include "load.h"
 #include <pthread.h>
 
-/* list, used and probe belong to the worker thread; other threads read them under the lock, the worker writes under it. */
+struct about { /* texts for engine_system; they outlive the models. place and log: "" when there is none */
+    const char *transport, *place, *log;
+};
+/* The device itself is used in turns (turn.h); everything else here is read and written under the lock. */
 struct models {
     pthread_mutex_t lock;
-    struct loaded *list; /* last loaded first */
+    pthread_cond_t changed; /* a load has ended, or `changing` */
+    struct about about;
+    struct loaded *list; /* with those that are still being read */
     struct backend *be;
-    struct peaks peaks; /* of this machine, the best of `probes` measurements */
-    int probes;
+    struct turn turn;
+    struct peaks peaks;            /* of this machine, the best of `probes` measurements */
+    int probes, connections, jobs; /* jobs: running or waiting, of all workers */
+    uint64_t promised;             /* bytes that loads under way will still take */
+    unsigned long order;
+    double opened_us, idle_limit_s;
+    bool quitting, changing; /* changing: the device is opened anew, no job may begin */
+    char quitter[96];
+    int wake; /* eventfd */
 };
-int models_open(struct models *m, struct err *e); /* opens the backend: a thread pool that sleeps */
-void models_close(struct models *m);              /* frees every model, then the backend; fine on a zeroed struct */
-/* A loaded model by name or alias; NULL name: the last loaded. NULL, and an error that says how to load. */
-struct loaded *models_find(struct models *m, const char *name, struct err *e);
+enum { IDLE_LIMIT_S = 600 };
+int models_open(struct models *m, const struct about *about, struct err *e); /* opens the backend: threads that sleep */
+void models_close(
+    struct models *m); /* no worker is left; frees every model, then the backend; fine on a zeroed struct */
+/* For whoever keeps the process. Any thread. */
+int models_jobs(struct models *m);
+double models_idle_limit(struct models *m);           /* seconds without a connection; < 0: never */
+bool models_quitting(struct models *m, char who[96]); /* somebody asked for the end; who: the connection's name */
+int models_wake_fd(const struct models *m);           /* readable when one of these changed; the reader drains it */
 
-/* Worker thread. Each ends the job with DONE, or returns a status with e filled. */
+/* Of the job's owner: a seat on the model that it names (NULL: the last it loaded), in the job's lane, made when there is
+ * none; nobody else gets it until models_rise, after which job is not looked at again by others. */
+int models_sit(struct models *m, struct job *job, struct seat **out, struct err *e);
+void models_rise(struct models *m, struct job *job, struct seat *s);
+/* A worker comes; it leaves when its jobs have ended, and its seats are given back. */
+void models_join(struct models *m);
+void models_leave(struct models *m, const struct worker *w);
+void models_count(struct models *m, int jobs); /* so many more wait or run; any thread */
+void models_begin(struct models *m);           /* a job begins to run, and ends */
+void models_end(struct models *m);
+/* A loaded model that answers to this name (its own, the catalogue's, its path). Under the lock. */
+struct loaded *models_named(const struct models *m, const char *name);
+
+/* Each ends the job with DONE, or returns a status with e filled. The job's thread. */
 int models_load(struct models *m, struct job *job, struct err *e);
-int models_unload(struct models *m, struct job *job, struct err *e); /* model "*": all */
+int models_unload(struct models *m, struct job *job,
+                  struct err *e); /* model "*": all that the owner holds, and idle ones */
 int models_reset(struct models *m, struct job *job, struct err *e);
-/* Any thread: answered from what is known and from file headers. */
-int models_answer(struct models *m, struct job *job, struct err *e); /* STATUS, MODELS, SHOW */
-/* Measures the machine again and keeps the best of all times: neighbours only make it slower. Worker thread. */
-int models_probe(struct models *m, struct err *e);
+int models_answer(struct models *m, struct job *job, struct err *e); /* STATUS, MODELS, SHOW, ENGINE: never waits */
+/* Measures the machine again and keeps the best of all times: neighbours only make it slower. */
+int models_probe(struct models *m, struct job *job, struct err *e);
+struct peaks models_peaks(struct models *m);
+int models_probes(struct models *m);
 
 #endif

@@ -8,6 +8,7 @@
 enum { RUNS = 3, WARMUPS = 1, PROMPT = 512, STEPS = 32, RUNS_MAX = 100 };
 struct prof {
     struct loaded *l;
+    struct seat *seat;
     struct job *job;
     struct sequence *seq;
     struct ids ids;
@@ -31,7 +32,7 @@ static int synthetic(struct prof *p, int n) {
 }
 static int prompt(struct prof *p, struct err *e) {
     const struct engine_req *q = &p->job->req;
-    const int limit = p->l->info.max_model_len;
+    const int limit = p->seat->info.max_model_len;
     p->steps = q->max_new_tokens ? q->max_new_tokens : STEPS;
     if (q->messages) {
         if (tokenizer_encode(p->l->tok, q->message[0].text, q->message[0].len, false, &p->ids, e)) return e->code;
@@ -44,15 +45,16 @@ static int prompt(struct prof *p, struct err *e) {
     return STATUS_OK;
 }
 /* ---- unprofiled: what the user waits for ---- */
+static double own_us(const struct prof *p) { return now_us() - p->job->waited_us; }
 static int wall(struct prof *p, bool counts, struct err *e) {
-    double t[3];
+    double t[3]; /* without what others computed meanwhile */
     p->job->step.sampling[0] = (struct sampling){ 0 };
-    t[0] = now_us();
-    if (prefill(p->l, p->job, &p->ids, 0, p->seq->base, e)) return e->code;
-    t[1] = now_us();
+    t[0] = own_us(p);
+    if (prefill(p->seat, p->job, &p->ids, 0, p->seq->base, e)) return e->code;
+    t[1] = own_us(p);
     for (int i = 0; i < p->steps; i++)
-        if (job_replay(p->job, &p->l->program[PROGRAM_DECODE], NULL, e)) return e->code;
-    t[2] = now_us();
+        if (job_replay(p->job, &p->seat->program[PROGRAM_DECODE], NULL, e)) return e->code;
+    t[2] = own_us(p);
     for (int k = 0; k < 2 && counts; k++) {
         const double ms = (t[k + 1] - t[k]) * 1e-3 / (k == ENGINE_DECODE ? p->steps : 1);
         p->sum[k] += ms;
@@ -63,9 +65,9 @@ static int wall(struct prof *p, bool counts, struct err *e) {
 /* ---- watched: each call between two marks ---- */
 static int watched(struct prof *p, enum engine_phase phase, struct program *prog, double share, struct err *e) {
     struct watch w = { .span = p->span, .cap = prog->n };
-    const double t0 = now_us();
+    const double t0 = own_us(p);
     if (job_replay(p->job, prog, &w, e)) return e->code;
-    p->out.profiled_ms[phase] += (now_us() - t0) * 1e-3 * share;
+    p->out.profiled_ms[phase] += (own_us(p) - t0) * 1e-3 * share;
     for (int i = 0; i < w.n; i++) {
         struct engine_profile_row *r = &p->row[p->first[phase] + i];
         r->calls += share;
@@ -77,14 +79,15 @@ static int watched(struct prof *p, enum engine_phase phase, struct program *prog
 }
 static int watched_run(struct prof *p, struct err *e) {
     const double once = 1.0 / p->runs;
-    for (size_t at = 0; at < p->ids.n; at += CHUNK) {
-        const size_t n = p->ids.n - at < CHUNK ? p->ids.n - at : CHUNK;
+    for (size_t at = 0, n; at < p->ids.n; at += n) {
+        const size_t most = (size_t)prefill_piece(p->seat, p->job);
+        n = p->ids.n - at < most ? p->ids.n - at : most;
         job_step(p->job);
         step_rows(&p->job->step, p->ids.v + at, (int)n, (int)at, p->seq->base, at + n == p->ids.n);
-        if (watched(p, ENGINE_PREFILL, &p->l->program[PROGRAM_PREFILL], once, e)) return e->code;
+        if (watched(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL], once, e)) return e->code;
     }
     for (int i = 0; i < p->steps; i++)
-        if (watched(p, ENGINE_DECODE, &p->l->program[PROGRAM_DECODE], once / p->steps, e)) return e->code;
+        if (watched(p, ENGINE_DECODE, &p->seat->program[PROGRAM_DECODE], once / p->steps, e)) return e->code;
     return STATUS_OK;
 }
 static void name_rows(struct prof *p, enum engine_phase phase, const struct program *prog) {
@@ -104,8 +107,9 @@ static int measure(struct prof *p, struct err *e) {
     }
     return STATUS_OK;
 }
-static void finish(struct prof *p, const struct models *m) {
+static void finish(struct prof *p, struct models *m) {
     struct engine_profile *o = &p->out;
+    const struct peaks peaks = models_peaks(m);
     for (int k = 0; k < 2; k++) {
         const double mean = p->sum[k] / p->runs, var = p->sum2[k] / p->runs - mean * mean;
         o->wall_ms[k] = mean;
@@ -120,11 +124,12 @@ static void finish(struct prof *p, const struct models *m) {
     o->prompt_tokens = (int)p->ids.n;
     o->decode_steps = p->steps;
     o->context = (int)p->ids.n + p->steps / 2;
+    o->waited_ms = p->job->waited_us * 1e-3;
     const struct dtype_info *dt = dtype_info(dtype_parse(p->l->info.dtype));
-    const bool int8 = dt && dt->block > 1, bf16 = dt && dt->dt == DTYPE_BF16 && m->peaks.bf16_gflops > 0;
+    const bool int8 = dt && dt->block > 1, bf16 = dt && dt->dt == DTYPE_BF16 && peaks.bf16_gflops > 0;
     o->dummy = p->l->source.dummy;
-    o->stream_gbs = m->peaks.stream_gbs;
-    o->peak_gflops = int8 ? m->peaks.int8_gops : bf16 ? m->peaks.bf16_gflops : m->peaks.fp32_gflops;
+    o->stream_gbs = peaks.stream_gbs;
+    o->peak_gflops = int8 ? peaks.int8_gops : bf16 ? peaks.bf16_gflops : peaks.fp32_gflops;
     snprintf(o->peak_kind, sizeof o->peak_kind, "%s", int8 ? "int8" : bf16 ? "bf16" : "fp32");
     snprintf(o->dtype, sizeof o->dtype, "%s", p->l->info.dtype);
     snprintf(o->isa, sizeof o->isa, "%s", p->l->api->isa(p->l->be));
@@ -134,25 +139,26 @@ static void finish(struct prof *p, const struct models *m) {
     p->row = NULL;
     job_emit(p->job, &ev);
 }
+static int run(struct prof *p, struct models *m, struct err *e) {
+    p->seq = seat_sequence(p->seat, NULL);
+    const int calls = p->seat->program[PROGRAM_DECODE].n + p->seat->program[PROGRAM_PREFILL].n;
+    p->span = mem_zero((size_t)calls, sizeof *p->span);
+    p->row = mem_zero((size_t)calls, sizeof *p->row);
+    if (!p->span || !p->row) return err_set(e, STATUS_NOMEM, "out of memory for the profile");
+    name_rows(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL]);
+    name_rows(p, ENGINE_DECODE, &p->seat->program[PROGRAM_DECODE]);
+    job_progress(p->job, "measuring the machine", 0, 0, "run", 0);
+    if (!models_probe(m, p->job, e) && !prompt(p, e) && !measure(p, e)) finish(p, m);
+    return e->code;
+}
 int profile(struct models *m, struct job *job, struct err *e) {
-    struct prof p = { .job = job,
-                      .l = models_find(m, job->req.model, e),
-                      .runs = job->req.runs ? job->req.runs : RUNS };
-    if (!p.l) return e->code;
+    struct prof p = { .job = job, .runs = job->req.runs ? job->req.runs : RUNS };
     if (p.runs < 1 || p.runs > RUNS_MAX) return err_set(e, STATUS_INVALID, "--runs %d: 1 to %d", p.runs, RUNS_MAX);
-    p.seq = loaded_sequence(p.l, NULL);
-    const int calls = p.l->program[PROGRAM_DECODE].n + p.l->program[PROGRAM_PREFILL].n;
-    p.span = mem_zero((size_t)calls, sizeof *p.span);
-    p.row = mem_zero((size_t)calls, sizeof *p.row);
-    if (!p.span || !p.row)
-        err_set(e, STATUS_NOMEM, "out of memory for the profile");
-    else {
-        name_rows(&p, ENGINE_PREFILL, &p.l->program[PROGRAM_PREFILL]);
-        name_rows(&p, ENGINE_DECODE, &p.l->program[PROGRAM_DECODE]);
-        job_progress(job, "measuring the machine", 0, 0, "run", 0);
-        if (!models_probe(m, e) && !prompt(&p, e) && !measure(&p, e)) finish(&p, m);
-    }
-    if (!e->code) job_done(job, &(struct engine_done){ .new_tokens = p.steps, .prompt_tokens = (int)p.ids.n });
+    if (models_sit(m, job, &p.seat, e)) return e->code;
+    p.l = p.seat->l;
+    const int rc = run(&p, m, e);
+    models_rise(m, job, p.seat);
+    if (!rc) job_done(job, &(struct engine_done){ .new_tokens = p.steps, .prompt_tokens = (int)p.ids.n });
     ids_fini(&p.ids);
     mem_free(p.span);
     mem_free(p.row);

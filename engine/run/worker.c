@@ -1,32 +1,41 @@
 #include "worker.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/home.h"
 #include "fit.h"
 #include "generate.h"
-#include "models.h"
 #include "profile.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { ANSWERS = ENGINE_LANES, THREADS = ENGINE_LANES + 1 }; /* a lane of its own for what is answered at once */
 struct node {
     struct engine_event ev;
     struct node *next;
 };
-struct worker {
+struct lane {
+    struct worker *w;
     pthread_t thread;
-    pthread_mutex_t lock; /* the two queues and the current job */
-    pthread_cond_t wake;
+    bool started;
     struct job *todo, **todo_end, *current;
+};
+struct worker {
+    struct models *models;
+    char name[96];
+    pthread_mutex_t lock; /* the queues and the current jobs */
+    pthread_cond_t wake;
+    struct lane lane[THREADS]; /* a thread begins with its first job */
     struct node *events, **events_end;
     uint64_t last_id;
     int fd;
-    bool stop, started;
-    struct models models;
+    bool stop;
 };
+const char *worker_name(const struct worker *w) { return w->name; }
 
 /* ---- events ---- */
 static void push(struct worker *w, struct node *node) {
@@ -72,145 +81,150 @@ int worker_next(struct worker *w, struct engine_event *ev) {
 }
 
 /* ---- jobs ---- */
-static int run(struct worker *w, struct job *job, struct err *e) {
+static int run(struct models *m, struct job *job, struct err *e) {
     switch (job->req.kind) {
-    case ENGINE_REQ_LOAD: return models_load(&w->models, job, e);
-    case ENGINE_REQ_UNLOAD: return models_unload(&w->models, job, e);
-    case ENGINE_REQ_RESET: return models_reset(&w->models, job, e);
-    case ENGINE_REQ_GENERATE: return generate(&w->models, job, e);
-    case ENGINE_REQ_PROFILE: return profile(&w->models, job, e);
-    case ENGINE_REQ_FIT: return fit(&w->models, job, e);
-    default: return models_answer(&w->models, job, e);
+    case ENGINE_REQ_LOAD: return models_load(m, job, e);
+    case ENGINE_REQ_UNLOAD: return models_unload(m, job, e);
+    case ENGINE_REQ_RESET: return models_reset(m, job, e);
+    case ENGINE_REQ_GENERATE: return generate(m, job, e);
+    case ENGINE_REQ_PROFILE: return profile(m, job, e);
+    case ENGINE_REQ_FIT: return fit(m, job, e);
+    default: return models_answer(m, job, e);
     }
 }
-static void finish(struct worker *w, struct job *job) {
+static void finish(struct lane *lane, struct job *job) {
     struct err e = { 0 };
+    struct models *m = lane->w->models;
+    const bool computes = lane != &lane->w->lane[ANSWERS];
+    home_use(job->req.environment);
+    if (computes) models_begin(m);
     if (job_cancelled(job) && job->req.kind != ENGINE_REQ_GENERATE)
         err_set(&e, STATUS_CANCELLED, "interrupted");
     else
-        run(w, job, &e);
+        run(m, job, &e);
+    if (computes) models_end(m);
+    if (computes) models_count(m, -1);
+    home_use(NULL);
     if (e.code) job_fail(job, &e);
 }
-static struct job *take(struct worker *w) {
+static struct job *take(struct lane *lane) {
+    struct worker *w = lane->w;
     pthread_mutex_lock(&w->lock);
-    while (!w->todo && !w->stop) pthread_cond_wait(&w->wake, &w->lock);
-    struct job *job = w->current = w->stop ? NULL : w->todo;
-    if (job && !(w->todo = job->next)) w->todo_end = &w->todo;
+    while (!lane->todo && !w->stop) pthread_cond_wait(&w->wake, &w->lock);
+    struct job *job = lane->current = w->stop ? NULL : lane->todo;
+    if (job && !(lane->todo = job->next)) lane->todo_end = &lane->todo;
     pthread_mutex_unlock(&w->lock);
     return job;
 }
 static void *loop(void *arg) {
-    struct worker *w = arg;
-    pthread_setname_np(pthread_self(), "engine");
-    for (struct job *job; (job = take(w));) {
-        finish(w, job);
-        pthread_mutex_lock(&w->lock);
-        w->current = NULL;
-        pthread_mutex_unlock(&w->lock);
+    struct lane *lane = arg;
+    char name[16];
+    snprintf(name, sizeof name, "engine-%d", (int)(lane - lane->w->lane));
+    pthread_setname_np(pthread_self(), name);
+    for (struct job *job; (job = take(lane));) {
+        finish(lane, job);
+        pthread_mutex_lock(&lane->w->lock);
+        lane->current = NULL;
+        pthread_mutex_unlock(&lane->w->lock);
         job_close(job);
     }
     return NULL;
 }
-static bool metadata(enum engine_req_kind kind) {
-    return kind == ENGINE_REQ_STATUS || kind == ENGINE_REQ_MODELS || kind == ENGINE_REQ_SHOW;
+/* Under the lock. Signals are the main thread's. */
+static bool started(struct lane *lane) {
+    sigset_t all, before;
+    if (lane->started) return true;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    lane->started = !pthread_create(&lane->thread, NULL, loop, lane);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return lane->started;
 }
-static int check(const struct engine_req *q, struct err *e) {
-    if ((unsigned)q->kind >= ENGINE_REQ_KINDS)
-        return err_set(e, STATUS_INVALID, "unknown request kind %d", (int)q->kind);
-    for (int i = 0; i < q->stops; i++)
-        if (!q->stop[i] || !*q->stop[i])
-            return err_set(e, STATUS_INVALID, "a stop string is empty; leave it out instead");
-    if (q->stops > ENGINE_STOPS || q->stop_ids > ENGINE_STOPS)
-        return err_set(e, STATUS_INVALID, "%d stop strings or ids; at most %d",
-                       q->stops > q->stop_ids ? q->stops : q->stop_ids, ENGINE_STOPS);
-    for (int i = 0; i < q->fit.contexts + q->fit.batches; i++)
-        if ((i < q->fit.contexts ? q->fit.context[i] : q->fit.batch[i - q->fit.contexts]) < 1)
-            return err_set(e, STATUS_INVALID, "a context length or batch size below 1");
-    const struct engine_sampling *s = &q->sampling;
-    const struct engine_beams *b = &q->beams;
-    if (b->num_beams < 0 || b->num_beams > ENGINE_BEAMS)
-        return err_set(e, STATUS_INVALID, "--num-beams %d: 1 to %d", b->num_beams, ENGINE_BEAMS);
-    if (b->num_beams > 1 && s->temperature > 0)
-        return err_set(e, STATUS_INVALID, "beam search does not sample: leave out --num-beams or the sampling options");
-    if (!(s->min_p >= 0 && s->min_p <= 1) || !(s->typical_p >= 0 && s->typical_p <= 1))
-        return err_set(e, STATUS_INVALID, "sampling out of range: min_p %g, typical_p %g", (double)s->min_p,
-                       (double)s->typical_p);
-    if (!(s->temperature >= 0) || !(s->top_p >= 0 && s->top_p <= 1) || s->top_k < 0 || !(s->repetition_penalty >= 0))
-        return err_set(e, STATUS_INVALID,
-                       "sampling out of range: temperature %g, top_p %g, top_k %d, repetition_penalty %g",
-                       (double)s->temperature, (double)s->top_p, s->top_k, (double)s->repetition_penalty);
-    return STATUS_OK;
+static bool at_once(enum engine_req_kind kind) {
+    return kind == ENGINE_REQ_STATUS || kind == ENGINE_REQ_MODELS || kind == ENGINE_REQ_SHOW ||
+           kind == ENGINE_REQ_ENGINE;
 }
 int worker_submit(struct worker *w, const struct engine_req *q, uint64_t *id, struct err *e) {
-    if (check(q, e)) return e->code;
+    if (request_check(q, e)) return e->code;
     struct job *job = job_new(q);
     struct node *last = mem_zero(1, sizeof *last);
+    struct lane *lane = &w->lane[at_once(q->kind) ? ANSWERS : q->lane];
     if (!job || !last) {
         job_close(job);
         mem_free(last);
         return err_set(e, STATUS_NOMEM, "out of memory for the request");
     }
     job->worker = w;
+    job->turn = &w->models->turn;
     job->last = last;
+    if (!at_once(q->kind)) models_count(w->models, 1);
     pthread_mutex_lock(&w->lock);
-    *id = job->id = ++w->last_id;
-    if (!metadata(q->kind)) {
-        *w->todo_end = job;
-        w->todo_end = &job->next;
-        pthread_cond_signal(&w->wake);
+    const bool runs = started(lane);
+    if (runs) {
+        *id = job->id = *id ? *id : ++w->last_id;
+        *lane->todo_end = job;
+        lane->todo_end = &job->next;
+        pthread_cond_broadcast(&w->wake);
     }
     pthread_mutex_unlock(&w->lock);
-    if (metadata(q->kind)) { /* never waits behind a job: answered on the caller's thread */
-        finish(w, job);
-        job_close(job);
-    }
-    return STATUS_OK;
+    if (runs) return STATUS_OK;
+    if (!at_once(q->kind)) models_count(w->models, -1);
+    mem_free(last);
+    job_close(job);
+    return err_set(e, STATUS_NOMEM, "the engine has no thread left for this job: end others, or %%engine restart");
 }
 void worker_cancel(struct worker *w, uint64_t id) {
     pthread_mutex_lock(&w->lock);
-    if (w->current && w->current->id == id) job_cancel(w->current);
-    for (struct job *job = w->todo; job; job = job->next)
-        if (job->id == id) job_cancel(job);
+    for (int i = 0; i < THREADS; i++) {
+        struct lane *lane = &w->lane[i];
+        if (lane->current && (!id || lane->current->id == id)) job_cancel(lane->current);
+        for (struct job *job = lane->todo; job; job = job->next)
+            if (!id || job->id == id) job_cancel(job);
+    }
     pthread_mutex_unlock(&w->lock);
 }
 int worker_fd(const struct worker *w) { return w->fd; }
 
 /* ---- life ---- */
-int worker_open(struct worker **out, struct err *e) {
+int worker_open(struct worker **out, struct models *m, const char *name, struct err *e) {
     *out = NULL;
     struct worker *w = mem_zero(1, sizeof *w);
     if (!w) return err_set(e, STATUS_NOMEM, "out of memory for the engine");
+    w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->fd < 0) {
+        mem_free(w);
+        return err_set(e, STATUS_IO, "the engine has no descriptor left: %s", strerror(errno));
+    }
+    w->models = m;
+    snprintf(w->name, sizeof w->name, "%s", name);
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
-    w->todo_end = &w->todo;
     w->events_end = &w->events;
-    w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's; the engine's threads inherit this */
-    if (!models_open(&w->models, e)) w->started = w->fd >= 0 && !pthread_create(&w->thread, NULL, loop, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (w->started) return *out = w, STATUS_OK;
-    err_set(e, STATUS_IO, "the engine's thread cannot be started: %s", strerror(errno));
-    worker_close(w);
-    return e->code;
+    for (int i = 0; i < THREADS; i++) w->lane[i] = (struct lane){ .w = w, .todo_end = &w->lane[i].todo };
+    models_join(m);
+    *out = w;
+    return STATUS_OK;
 }
 void worker_close(struct worker *w) {
     if (!w) return;
+    worker_cancel(w, 0);
     pthread_mutex_lock(&w->lock);
     w->stop = true;
-    if (w->current) job_cancel(w->current);
-    pthread_cond_signal(&w->wake);
+    pthread_cond_broadcast(&w->wake);
     pthread_mutex_unlock(&w->lock);
-    if (w->started) pthread_join(w->thread, NULL);
-    for (struct job *job = w->todo, *next; job; job = next) {
-        next = job->next;
-        mem_free(job->last);
-        job_close(job);
+    for (int i = 0; i < THREADS; i++) {
+        struct lane *lane = &w->lane[i];
+        if (lane->started) pthread_join(lane->thread, NULL);
+        for (struct job *job = lane->todo, *next; job; job = next) {
+            next = job->next;
+            if (i != ANSWERS) models_count(w->models, -1);
+            mem_free(job->last);
+            job_close(job);
+        }
     }
     for (struct engine_event ev; worker_next(w, &ev) > 0;) engine_event_fini(&ev);
-    models_close(&w->models);
-    if (w->fd >= 0) close(w->fd);
+    models_leave(w->models, w);
+    close(w->fd);
     pthread_cond_destroy(&w->wake);
     pthread_mutex_destroy(&w->lock);
     mem_free(w);

@@ -2,7 +2,7 @@
  * dequantised weights in fp32 (make_smollm2.py): five prompts, the logits of the first token, 64 greedy tokens. */
 #include "base/mem.h"
 #include "rig.h"
-#include "run/load.h"
+#include "run/seat.h"
 #include "vectors.h"
 #include <math.h>
 #include <setjmp.h>
@@ -18,6 +18,7 @@ struct bounds { /* of the logits; of the share of equal tokens, running freely a
 };
 struct bench {
     struct loaded model;
+    struct seat seat;
     struct backend *be;
     struct vectors v;
     struct step *step;
@@ -29,9 +30,12 @@ static int open_bench(struct bench *b, const char *dtype, const char *path, stru
     if (vectors_open(&b->v, "tests/golden/smollm2.bin", e)) return e->code;
     b->be = backend_cpu.open(0, e);
     if (!b->be || loaded_open(&b->model, &backend_cpu, b->be, &o, e)) return e->code;
-    return loaded_fill(&b->model, &o, e);
+    const struct seat_room plenty = { UINT64_MAX, 0 };
+    if (loaded_bind(&b->model, &o, e) || seat_plan(&b->seat, &b->model, MODEL_LEN, NULL, &plenty, e)) return e->code;
+    return loaded_fill(&b->model, &b->seat, &o, NULL, e);
 }
 static void close_bench(struct bench *b) {
+    seat_close(&b->seat);
     loaded_close(&b->model);
     backend_cpu.close(b->be);
     vectors_close(&b->v);
@@ -51,12 +55,12 @@ static void feed_prompt(struct bench *b, int prompt) {
     int n;
     const int *id = ints(b, "prompt", prompt, &n);
     memset(b->step, 0, sizeof *b->step);
-    step_rows(b->step, id, n, 0, b->model.seq[0].base, true);
-    replay(b, &b->model.program[PROGRAM_PREFILL]);
+    step_rows(b->step, id, n, 0, b->seat.seq[0].base, true);
+    replay(b, &b->seat.program[PROGRAM_PREFILL]);
 }
 /* What the last call of the prefill program chose from. */
 static const float *logits(const struct bench *b) {
-    const struct program *p = &b->model.program[PROGRAM_PREFILL];
+    const struct program *p = &b->seat.program[PROGRAM_PREFILL];
     const struct op_call *next = &p->call[p->n - 1];
     assert_int_equal(next->op, OP_NEXT);
     return program_at(p, next->m[0]);
@@ -81,7 +85,7 @@ static int equal_tokens(struct bench *b, int prompt, bool fed) {
     int same = 0;
     feed_prompt(b, prompt);
     for (int i = 0; i < NEW; i++) {
-        if (i) replay(b, &b->model.program[PROGRAM_DECODE]);
+        if (i) replay(b, &b->seat.program[PROGRAM_DECODE]);
         same += b->step->ring[i % RING] == want[i];
         if (fed) b->step->row[0].id = want[i];
     }

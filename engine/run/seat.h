@@ -1,0 +1,55 @@
+/* seat.h - what one user of a model has for himself: the programs over the shared weights, KV caches, conversations. */
+#ifndef JAEDA_RUN_SEAT_H
+#define JAEDA_RUN_SEAT_H
+#include "load.h"
+
+enum { SEQUENCES = 1, CHUNK = ROWS_MAX }; /* KV caches of a seat; rows of a prefill step at most */
+
+/* A conversation's place in the KV pool and the tokens whose keys and values lie there. */
+struct sequence {
+    char owner[64]; /* session; "": nobody's */
+    struct ids tokens;
+    int base;      /* first row in the pool */
+    uint64_t used; /* for least-recently-used */
+};
+/* 1 row, BEAMS_MAX rows with logits of all, and CHUNK rows, over the same weights, arena and KV pool. */
+enum { PROGRAM_DECODE, PROGRAM_BEAMS, PROGRAM_PREFILL, PROGRAMS };
+struct worker;
+struct seat {
+    struct loaded *l;
+    struct engine_model info; /* l->info with the KV cache's size and dtype, and the work area's */
+    struct program program[PROGRAMS];
+    void *arena, *kv;
+    struct sequence seq[SEQUENCES];
+    uint64_t clock;
+    /* under the lock of struct models */
+    const struct worker *owner;
+    int lane;
+    unsigned long order; /* of its owner's loads: the last is the largest */
+    bool busy;           /* a job runs on it */
+    struct seat *next;
+};
+/* Records and sizes the programs for a model that is bound: fills s->info. want: KV rows, 0: the model's context, shrunk
+ * to what fits into free_bytes beside `fixed` bytes (the weights when they are still to be read, and what loading
+ * takes). kv: "auto", "fp32", "fp16" or NULL. An error names what would fit. s is zeroed first. */
+struct seat_room {
+    uint64_t free_bytes, fixed;
+};
+int seat_plan(struct seat *s, struct loaded *l, int want, const char *kv, const struct seat_room *room, struct err *e);
+/* Takes the memory, for good, so that no later step can fail for it; links the programs. Any thread. */
+int seat_take(struct seat *s, struct err *e);
+uint64_t seat_bytes(const struct seat *s); /* that seat_take takes */
+void seat_close(struct seat *s);           /* contents only; any state. Any thread */
+/* The session's own place, or the least recently used one, emptied. */
+struct sequence *seat_sequence(struct seat *s, const char *session);
+
+/* What a model of this shape takes on a device: kv_rows rows of cache, at most CHUNK rows or batch picks in a step. The
+ * programs are left recorded and planned in p (program_fini). */
+struct sizes {
+    uint64_t weight_bytes, kv_bytes, arena_bytes;
+    double read_bytes; /* of weights, for one decode step */
+};
+int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, const struct program *like, int batch,
+             struct err *e);
+
+#endif
