@@ -29,6 +29,6 @@ void turn_give(struct turn *t) {
     pthread_mutex_unlock(&t->lock);
 }
 int turn_rows(int rows, double ms) {
-    const double fits = ms > 0 ? rows * (0.8 * TURN_MS) / ms : ROWS_MAX;
+    const double fits = ms > 0 ? rows * (0.5 * TURN_MS) / ms : ROWS_MAX;
     return fits < 1 ? 1 : fits > ROWS_MAX ? ROWS_MAX : (int)fits;
 }
