@@ -72,7 +72,7 @@ struct engine_req {
     /* Where names are looked up, as "HOME=...\nHF_HOME=...": the resident engine has another environment than the
      * notebook. NULL: that of the calling process. A relative path in model is the calling process' too. */
     const char *environment;
-    int threads;                /* LOAD: 0: every processor this process may use */
+    int threads;         /* LOAD: 0: every processor this process may use */
     bool evict;          /* LOAD: when memory is short, models that nobody uses leave, the longest unused first */
     bool set_idle, quit; /* ENGINE: idle_s is the new limit; the engine is to end now, whoever uses it */
     double idle_s;       /* seconds without a connection until the process ends; < 0: never */
@@ -214,6 +214,7 @@ struct engine_event {
         struct {
             const char *utf8; /* whole code points only */
             size_t len;
+            int tokens; /* new ones so far, this text's with them */
         } text;
         struct engine_profile profile;
         struct {

@@ -16,11 +16,16 @@ struct interp_host {
 int interp_open(struct interp **out, const struct interp_host *host, struct err *e);
 void interp_close(struct interp *in);
 
-/* Executor thread. Runs a cell; 0, or a status with e filled: the error that the front end gets (code -> ename,
+/* Any thread: cells of several shells take turns. Runs a cell; 0, or a status with e filled: the error that the front end gets (code -> ename,
  * text -> evalue). Streams what it shows through o. */
 int interp_execute(struct interp *in, struct out *o, const char *code, size_t n, struct err *e);
-/* Executor thread: one of user_expressions, "$name" or "name" of a variable -> its MIME bundle; NULL and e otherwise. */
+/* A thread that may run cells: one of user_expressions, "$name" or "name" of a variable -> its MIME bundle; NULL and e otherwise. */
 json_t *interp_expression(struct interp *in, const char *code, struct err *e);
+/* Is this cell one line magic %attach? It needs no turn behind a cell that runs: it shows what that one shows. Pure. */
+bool interp_beside(struct interp *in, const char *code, size_t n);
+/* Around every wait of a thread that runs a cell: other cells run meanwhile. They nest; elsewhere they do nothing. */
+void interp_pause(void);
+void interp_resume(void);
 
 /* Any thread, while a cell runs: they read an immutable snapshot. cursor in bytes. */
 /* {"matches": [...], "cursor_start": bytes, "cursor_end": bytes, "types": [{"start","end","text","type"}...]};

@@ -3,7 +3,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "kernel/interp.h"
+#include "kernel/magics/hub.h"
+#include "protocol/comm.h"
 #include "protocol/redirect.h"
+#include "protocol/registration.h"
 #include "protocol/server.h"
 #include <dirent.h>
 #include <errno.h>
@@ -19,10 +22,22 @@
 #include <zmq.h>
 
 enum { CELL_MS = 1000, LAST_SECONDS = 4, PARENT_MS = 500 };
-static const char USAGE[] = "usage: jaeda-kernel -f CONNECTION_FILE\n"
-                            "       jaeda-kernel --version | --help\n"
-                            "Jupyter starts this program and writes the connection file.\n";
+static const char USAGE[] =
+    "usage: jaeda-kernel (-f CONNECTION_FILE | -r REGISTRATION_FILE) [--engine URI]\n"
+    "       jaeda-kernel --version | --features | --help\n"
+    "Jupyter starts this program and writes the file: one with the ports to listen at, or one that names the launcher\n"
+    "that is told the ports this program has found (the startup handshake).\n"
+    "  -f, --connection-file FILE    either of the two\n"
+    "  -r, --registration-file FILE  only the second\n"
+    "  --engine URI                  where models run: ipc: the engine that all notebooks share and that outlives\n"
+    "                                them, ipc:DIR one with its socket in DIR, local: inside this program\n"
+    "                                (JAEDA_ENGINE; else " DEFAULT_ENGINE ")\n"
+    "  --features                    what this machine adds, a word a line: curve (encrypted connections)\n";
 
+struct options {
+    const char *file, *engine;
+    bool registration; /* file must be one */
+};
 struct kernel {
     struct wire_key *key;
     struct sender sender;
@@ -30,7 +45,8 @@ struct kernel {
     struct history *history;
     struct interp *interp;
     struct iopub *iopub;
-    struct executor *executor;
+    struct comms *comms;
+    struct shells *shells;
     struct server *server;
     struct heartbeat *heartbeat;
     int log, quit; /* descriptors: stderr as it was; eventfd of a shutdown_request */
@@ -105,7 +121,7 @@ static void kill_commands(void) {
 static void walk_history(void *arg, int session, int n, void (*line)(void *, int, int, const char *), void *to) {
     history_walk(arg, session, n, line, to);
 }
-static int open_outputs(struct kernel *k, const struct connection *c, struct err *e) {
+static int open_outputs(struct kernel *k, struct connection *c, struct err *e) {
     k->context = zmq_ctx_new();
     k->quit = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     k->history = history_open(NULL);
@@ -114,38 +130,46 @@ static int open_outputs(struct kernel *k, const struct connection *c, struct err
     void *xpub = channel_bind(k->context, ZMQ_XPUB, c, CHANNEL_IOPUB, e);
     return xpub ? iopub_open(&k->iopub, xpub, &k->sender, e) : e->code;
 }
-static int kernel_open(struct kernel *k, const struct connection *c, struct err *e) {
-    int rc = open_outputs(k, c, e);
+static int kernel_open(struct kernel *k, struct connection *c, struct err *e) {
+    int rc = channel_check(c, e);
+    if (!rc) rc = open_outputs(k, c, e);
     const struct interp_host host = { .arg = k->history, .history = walk_history };
     if (!rc) rc = interp_open(&k->interp, &host, e);
-    if (!rc) rc = executor_open(&k->executor, k->interp, k->iopub, k->history, k->log, e);
+    if (!rc) rc = comms_open(&k->comms, k->iopub, e);
+    const struct executor_parts runs = {
+        .interp = k->interp, .iopub = k->iopub, .comms = k->comms, .history = k->history, .log = k->log
+    };
+    if (!rc) rc = shells_open(&k->shells, &runs, e);
     const struct server_parts parts = { .key = k->key,
                                         .sender = &k->sender,
                                         .iopub = k->iopub,
-                                        .executor = k->executor,
+                                        .comms = k->comms,
+                                        .shells = k->shells,
                                         .interp = k->interp,
                                         .history = k->history,
                                         .quit = k->quit };
     if (!rc) rc = server_open(&k->server, k->context, c, &parts, e);
     if (!rc) rc = heartbeat_open(&k->heartbeat, c, e);
+    if (!rc && *c->registration) rc = registration_send(k->context, c, k->key, e);
     if (!rc) iopub_status(k->iopub, NULL, 0, "starting", false);
     return rc;
 }
-/* Ends the cell, sends what is to be sent, closes. A cell that does not end keeps what it uses: the caller has to
+/* Ends the cells, sends what is to be sent, closes. A cell that does not end keeps what it uses: the caller has to
  * leave by _exit. */
 static bool kernel_close(struct kernel *k) {
-    bool ended = !k->executor || executor_stop(k->executor, CELL_MS);
+    bool ended = !k->shells || shells_stop(k->shells, CELL_MS);
     if (!ended) {
         kill_commands();
-        ended = executor_stop(k->executor, CELL_MS / 2);
+        ended = shells_stop(k->shells, CELL_MS / 2);
     }
     server_close(k->server);
     if (k->iopub) iopub_stop(k->iopub);
     heartbeat_close(k->heartbeat);
     if (k->context) zmq_ctx_term(k->context);
     if (!ended) return false;
-    executor_close(k->executor);
+    shells_close(k->shells);
     interp_close(k->interp);
+    comms_close(k->comms);
     iopub_close(k->iopub);
     history_close(k->history);
     wire_key_close(k->key);
@@ -162,18 +186,20 @@ static bool wait_for_end(const struct kernel *k, struct parent parent) {
         if (poll(at, 3, parent.pid ? PARENT_MS : -1) < 0) continue;
         while (read(signal_pipe[0], &number, 1) == 1) {
             if (number != SIGINT) return false;
-            executor_interrupt(k->executor);
+            shells_interrupt(k->shells);
         }
         if (at[1].revents) return false;
         if (at[2].revents) return true;
     }
 }
-static int run(const char *file, int log) {
+static int run(const struct options *o, int log) {
     struct err e = { 0 };
     struct connection c;
     struct kernel k = { .log = log, .quit = -1 };
     const struct parent parent = parent_watch(); /* first of all: it may die while the sockets are bound */
-    int rc = connection_load(&c, file, &e);
+    int rc = connection_load(&c, o->file, &e);
+    if (!rc && o->registration && !*c.registration)
+        rc = err_set(&e, STATUS_INVALID, "registration file %.200s: it has no registration_port", o->file);
     if (!rc) rc = catch_signals(&e);
     if (!rc) rc = kernel_open(&k, &c, &e);
     if (rc)
@@ -188,23 +214,46 @@ static int run(const char *file, int log) {
     if (!whole) _exit(rc ? 1 : 0);
     return rc ? 1 : 0;
 }
-static const char *connection_argument(int argc, char **argv) {
-    static const char NAME[] = "--connection-file=";
-    if (argc == 3 && (!strcmp(argv[1], "-f") || !strcmp(argv[1], "--connection-file"))) return argv[2];
-    return argc == 2 && !strncmp(argv[1], NAME, sizeof NAME - 1) ? argv[1] + sizeof NAME - 1 : NULL;
+/* The value of an option of this short or long name at argv[*i], which moves behind it; NULL: it is another. */
+static const char *value_of(char **argv, int *i, const char *brief, const char *name) {
+    const size_t n = strlen(name);
+    const char *at = argv[*i], *value = NULL;
+    if (!strncmp(at, name, n) && at[n] == '=')
+        value = at + n + 1;
+    else if (!strcmp(at, brief) || !strcmp(at, name))
+        value = argv[++*i];
+    else
+        return NULL;
+    return value ? value : "";
+}
+/* false: they are not to be understood. */
+static bool read_options(struct options *o, char **argv) {
+    for (int i = 1; argv[i]; i++) {
+        const char *file = value_of(argv, &i, "-f", "--connection-file"), *other = NULL, *engine = NULL;
+        if (!file) file = other = value_of(argv, &i, "-r", "--registration-file");
+        if (!file) engine = value_of(argv, &i, "--engine", "--engine");
+        if ((!file || !*file || o->file) && (!engine || !*engine || o->engine)) return false;
+        if (file) o->file = file;
+        if (other) o->registration = true;
+        if (engine) o->engine = engine;
+        if (!argv[i]) return false;
+    }
+    return o->file;
 }
 int main(int argc, char **argv) {
+    struct options o = { 0 };
     redirect_guard();
     if (argc == 2 && !strcmp(argv[1], "--version")) return puts("jaeda-kernel " JAEDA_VERSION) < 0;
     if (argc == 2 && !strcmp(argv[1], "--help")) return fputs(USAGE, stdout) < 0;
-    const char *file = connection_argument(argc, argv);
-    if (!file) {
-        fputs("jaeda-kernel: it takes -f CONNECTION_FILE; --help says more\n", stderr);
+    if (argc == 2 && !strcmp(argv[1], "--features")) return fputs(zmq_has("curve") ? "curve\n" : "", stdout) < 0;
+    if (!read_options(&o, argv)) {
+        fputs("jaeda-kernel: it takes one of -f CONNECTION_FILE and -r REGISTRATION_FILE; --help says more\n", stderr);
         return 2;
     }
+    if (o.engine) setenv("JAEDA_ENGINE", o.engine, 1); /* before there are threads */
     const int log = redirect_keep_stderr();
     log_to(log);
     json_set_alloc_funcs(mem_alloc, mem_free);
-    json_object_seed(0); /* before there are threads */
-    return run(file, log);
+    json_object_seed(0);
+    return run(&o, log);
 }

@@ -1,5 +1,6 @@
 /* out.h - what a running cell can do to the front end. Given by the protocol side, used by the magics.
- * Owned by the executor thread for the length of one execute_request; only out_interrupted is for any thread.
+ * Owned by the thread that runs the cell; only out_interrupted is for any thread. Any of these functions may let other
+ * cells run while it waits (interp_pause).
  * Every text is UTF-8 of any content: invalid bytes and incomplete tails are held back or replaced here, once. */
 #ifndef JAEDA_KERNEL_OUT_H
 #define JAEDA_KERNEL_OUT_H
@@ -29,8 +30,19 @@ bool out_interrupted(const struct out *o);
 /* Becomes readable when the user asks to stop: for poll() beside engine_fd() or a pipe. */
 int out_interrupt_fd(const struct out *o);
 int out_execution_count(const struct out *o);
+/* Does this cell run beside the main shell: in a subshell or in the background? */
+bool out_beside(const struct out *o);
 /* A new id for a display: unique in this process. */
 void out_new_display_id(struct out *o, char id[48]);
+
+/* Widgets (ipywidgets' protocol 2.1): a display may name a model, and the front end shows it live. Is there a front end
+ * that does, and does it see this cell's displays? */
+bool out_widgets(const struct out *o);
+/* A model; its new id goes into id. clicked: it is a button that stops the cell, and this is what a click sets in it.
+ * Steals both. false: none was opened. Models are closed with the cell at the latest. */
+bool out_model_open(struct out *o, char id[48], json_t *state, json_t *clicked);
+void out_model_set(struct out *o, const char *id, json_t *changes); /* steals */
+void out_model_close(struct out *o, const char *id);
 
 /* While a capture is on, streams and displays go into it and not to the front end; captures nest. The caller inits
  * text[] with the bounds that it wants, and frees text[] and displays. */

@@ -11,5 +11,9 @@ __attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const ch
 void log_tail(struct buf *out, int lines);
 /* stderr as it was at start, since the kernel redirects descriptor 2 into cells; -1 = nothing is written there. */
 void log_to(int fd);
+/* For a process of its own: stderr is the file `name` in this directory (an open descriptor) from now on, and gets
+ * every line down to INFO; past so many bytes it becomes name.1 and a new one begins. name is borrowed for good. -1: it
+ * cannot be opened (errno). */
+int log_to_file(int dir, const char *name, long bytes);
 
 #endif

@@ -21,7 +21,8 @@ struct hello {
     int pid;
     char refusal[200]; /* engine: why the connection ends here; "" when it is welcome */
 };
-/* Each appends one whole frame to out. 0; or -1 with out->failed set (no memory, or over out->max). */
+/* Each appends one whole frame to out. 0; or -1 with out->failed set (no memory, over out->max, or a value that no frame
+ * may hold: a kind that does not exist, a list without end) and out's bytes as before. */
 int encode_hello(struct buf *out, const struct hello *h);
 int encode_request(struct buf *out, uint64_t job, const struct engine_req *q);
 int encode_cancel(struct buf *out, uint64_t job);

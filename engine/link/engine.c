@@ -12,7 +12,7 @@ struct engine {
     const struct link_ops *ops;
     void *self;
 };
-static const struct link_ops *const links[] = { &link_local };
+static const struct link_ops *const links[] = { &link_local, &link_ipc };
 
 static const struct link_ops *link_of(const char *uri, struct err *e) {
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
@@ -83,4 +83,8 @@ const char *engine_stop_text(enum engine_stop s) {
     return (size_t)s < sizeof text / sizeof *text ? text[s] : "";
 }
 const char *engine_version(void) { return JAEDA_VERSION; }
-const char *engine_build(void) { return JAEDA_VERSION; }
+/* A build's name is its version, when its sources were built, and what they were. */
+int build_compare(const char *a, const char *b) {
+    const char *made_a = strchr(a, ' '), *made_b = strchr(b, ' ');
+    return made_a && made_b ? strcmp(made_a, made_b) : strcmp(a, b);
+}

@@ -16,5 +16,7 @@ struct link_ops {
 };
 extern const struct link_ops link_local; /* threads of this process */
 extern const struct link_ops link_ipc;   /* the resident process */
+/* Of two engine_build(): 0: the same, > 0: a is the newer. */
+int build_compare(const char *a, const char *b);
 
 #endif

@@ -82,6 +82,7 @@ static void show(struct generation *r) {
     if (!r->out.n) return;
     struct engine_event ev = { .kind = ENGINE_EV_TEXT };
     ev.u.text.len = r->out.n;
+    ev.u.text.tokens = r->done.new_tokens;
     ev.u.text.utf8 = ev.owned = mem_copy(r->out.p, r->out.n);
     if (!ev.owned) ev.u.text.len = 0, r->job->lost = true;
     job_emit(r->job, &ev);

@@ -1,7 +1,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "cell.h"
-#include "engine/engine.h"
+#include "kernel/magics/hub.h"
 #include "kernel/magics/shell.h"
 #include "kernel/present/format.h"
 #include "kernel/present/table.h"
@@ -10,6 +10,11 @@
 #include <string.h>
 
 enum { DEPTH_MAX = 16, QUIET_MAX = 64 << 20 };
+struct kept {
+    struct kept *next;
+    char text[];
+};
+_Thread_local struct context this_cell;
 
 int interp_open(struct interp **out, const struct interp_host *host, struct err *e) {
     struct interp *in = mem_zero(1, sizeof *in);
@@ -17,7 +22,8 @@ int interp_open(struct interp **out, const struct interp_host *host, struct err 
     if (!in) return err_set(e, STATUS_NOMEM, "out of memory for the cell language");
     if (host) in->host = *host;
     pthread_mutex_init(&in->lock, NULL);
-    return 0;
+    baton_init(&in->baton);
+    return hub_open(&in->hub, e);
 }
 static void snapshot_free(struct snapshot *s) {
     if (!s) return;
@@ -28,7 +34,7 @@ static void snapshot_free(struct snapshot *s) {
 }
 void interp_close(struct interp *in) {
     if (!in) return;
-    engine_close(in->engine);
+    hub_close(in->hub);
     variables_fini(&in->vars);
     variables_fini(&in->aliases);
     variables_fini(&in->defaults);
@@ -37,6 +43,7 @@ void interp_close(struct interp *in) {
     mem_free(in->chat.v);
     snapshot_free(in->snap);
     pthread_mutex_destroy(&in->lock);
+    baton_fini(&in->baton);
     mem_free(in);
 }
 
@@ -78,9 +85,17 @@ int interp_set(struct interp *in, const char *name, const char *text, size_t n, 
     return variables_set_text(&in->vars, name, text, n, e);
 }
 bool alias_is_command(const char *text) { return *text == '%' || *text == '!'; }
+/* A copy, since the alias may be another one before the engine has answered. */
 const char *interp_model(const struct interp *in, const char *name) {
     const struct literal *v = name ? variables_get(&in->aliases, name) : NULL;
-    return v && !alias_is_command(v->text) ? v->text : name;
+    if (!v || alias_is_command(v->text)) return name;
+    const size_t n = strlen(v->text) + 1;
+    struct kept *copy = mem_alloc(sizeof *copy + n);
+    if (!copy) return name; /* then no model of that name is found */
+    memcpy(copy->text, v->text, n);
+    copy->next = this_cell.kept;
+    this_cell.kept = copy;
+    return copy->text;
 }
 
 /* "%gpu -x" with the alias gpu = "!nvidia-smi" -> "!nvidia-smi -x". */
@@ -163,14 +178,14 @@ static int run_directive(struct interp *in, struct out *o, struct directive *d, 
 static bool known_variable(const void *vars, const char *name) { return variables_get(vars, name) != NULL; }
 
 int interp_run(struct interp *in, struct out *o, const char *code, size_t n, struct err *e) {
-    if (in->depth == DEPTH_MAX)
+    if (this_cell.depth == DEPTH_MAX)
         return err_set(e, STATUS_INVALID, "cells nest deeper than %d (an alias that names itself?)", DEPTH_MAX);
-    in->depth++;
+    this_cell.depth++;
     struct cell cell;
     int rc = cell_parse(&cell, code, n, known_variable, &in->vars, e);
     for (int i = 0; i < cell.n && !rc; i++) rc = run_directive(in, o, &cell.v[i], e);
     cell_fini(&cell);
-    in->depth--;
+    this_cell.depth--;
     return rc;
 }
 /* What was typed may stand in an error: it is one line of whole UTF-8 all the same. */
@@ -187,21 +202,57 @@ static void one_line(struct err *e) {
         if ((unsigned char)*s < ' ') *s = ' ';
     buf_fini(&text);
 }
-int interp_execute(struct interp *in, struct out *o, const char *code, size_t n, struct err *e) {
-    in->depth = 0;
-    const int rc = interp_run(in, o, code, n, e);
+/* ---- turns ---- */
+static void enter(struct interp *in, unsigned long ticket) {
+    baton_enter(&in->baton, ticket);
+    this_cell = (struct context){ .in = in, .lane = -1 };
+}
+static void leave(void) {
+    struct interp *in = this_cell.in;
+    for (struct kept *k; (k = this_cell.kept);) {
+        this_cell.kept = k->next;
+        mem_free(k);
+    }
+    hub_lane_back(in->hub, this_cell.lane);
+    this_cell = (struct context){ 0 };
+    baton_leave(&in->baton);
+}
+void interp_pause(void) {
+    if (this_cell.in && !this_cell.pauses++) baton_leave(&this_cell.in->baton);
+}
+void interp_resume(void) {
+    if (this_cell.in && !--this_cell.pauses) baton_enter(&this_cell.in->baton, baton_draw(&this_cell.in->baton));
+}
+int interp_execute_at(struct interp *in, unsigned long ticket, struct out *o, const struct text *code, struct err *e) {
+    enter(in, ticket);
+    const int rc = interp_run(in, o, code->p, code->n, e);
     publish(in);
     if (rc) err_set(e, rc, "the cell failed");
     if (rc && e) one_line(e);
+    leave();
     return rc;
+}
+int interp_execute(struct interp *in, struct out *o, const char *code, size_t n, struct err *e) {
+    return interp_execute_at(in, baton_draw(&in->baton), o, &(struct text){ code, n }, e);
+}
+bool interp_beside(struct interp *in, const char *code, size_t n) {
+    (void)in;
+    struct cell cell;
+    const bool one = !cell_parse(&cell, code, n, NULL, NULL, NULL) && cell.n == 1;
+    const bool attach =
+        one && cell.v[0].kind == DIRECTIVE_MAGIC && !cell.v[0].cell && !strcmp(cell.v[0].name, "attach");
+    cell_fini(&cell);
+    return attach;
 }
 json_t *interp_expression(struct interp *in, const char *code, struct err *e) {
     const size_t len = strlen(code);
     const size_t dollar = *code == '$', n = cell_name_length(code + dollar, len - dollar);
+    enter(in, baton_draw(&in->baton));
     const struct literal *v = n && n + dollar == len ? variables_get(&in->vars, code + dollar) : NULL;
     json_t *bundle = v ? shown_value(v) : NULL;
     if (!v) err_set(e, STATUS_NOTFOUND, "no variable %.80s (an expression here is the name of a variable)", code);
     if (v && !bundle) err_set(e, STATUS_NOMEM, "out of memory for %.80s", code);
+    leave();
     return bundle;
 }
 const char *interp_is_complete(const char *code, size_t n, char indent[16]) {

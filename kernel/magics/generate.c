@@ -1,17 +1,19 @@
 /* %generate %chat %template: text from the loaded model. */
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "hub.h"
 #include "job.h"
 #include "kernel/language/state.h"
 #include "kernel/present/format.h"
 #include "kernel/present/progress.h"
 #include "kernel/present/table.h"
 #include "magics.h"
+#include "record.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-enum { STOPS = 16, PROMPT_MAX = 64 << 20 };
+enum { STOPS = 16, PROMPT_MAX = 64 << 20, COUNTED = 64 }; /* COUNTED: so few tokens need no bar */
 static const char SESSION[] = "chat";
 
 struct run {
@@ -24,6 +26,7 @@ struct run {
     struct engine_done done;
     struct progress progress;
     bool stream;
+    bool waited, counted; /* the bar was shown for the prompt; it counts tokens */
 };
 
 /* ---- what is asked ---- */
@@ -124,18 +127,27 @@ static const char *prompt(struct call *c, char **owned, size_t *n) {
 }
 
 /* ---- what comes ---- */
+/* Where the front end shows widgets, many tokens have a bar with a Stop button above their text: it has to stand there
+ * before the text does. */
+static void count(struct run *r, int tokens) {
+    if (!r->text.n)
+        r->counted = r->q.max_new_tokens >= COUNTED && r->q.beams.num_beams < 2 && progress_live(&r->progress);
+    if (r->counted) progress_update(&r->progress, "generating", tokens, r->q.max_new_tokens, "tok");
+}
 static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
     struct run *r = arg;
     switch (ev->kind) {
     case ENGINE_EV_TEXT:
+        count(r, ev->u.text.tokens);
         buf_add(&r->text, ev->u.text.utf8, ev->u.text.len);
         if (r->text.failed) return err_set(e, STATUS_NOMEM, "out of memory for the text");
         if (r->stream) out_stream(r->c->o, OUT_STDOUT, ev->u.text.utf8, ev->u.text.len);
         return 0;
     case ENGINE_EV_PROGRESS: /* a short prompt needs no bar */
-        if (ev->u.progress.seconds > 1)
-            progress_update(&r->progress, ev->u.progress.what, ev->u.progress.done, ev->u.progress.total,
-                            ev->u.progress.unit);
+        if (ev->u.progress.seconds <= 1) return 0;
+        r->waited = true;
+        progress_update(&r->progress, ev->u.progress.what, ev->u.progress.done, ev->u.progress.total,
+                        ev->u.progress.unit);
         return 0;
     case ENGINE_EV_DONE: r->done = ev->u.done; return 0;
     default: return 0;
@@ -204,6 +216,7 @@ static void timings(const struct engine_done *d, struct doc *doc) {
     if (d->template_name[0]) buf_printf(&line, " · template: %s", d->template_name);
     buf_puts(&line, " · ");
     why_stopped(d, &line);
+    waited_text(d->waited_ms, d->total_ms, &line);
     if (d->utf8_replacements)
         buf_printf(&line, " · %llu broken character%s replaced", (unsigned long long)d->utf8_replacements,
                    d->utf8_replacements == 1 ? "" : "s");
@@ -245,8 +258,7 @@ static int interrupted(struct run *r) {
     doc_fini(&d);
     return err_set(r->c->e, STATUS_CANCELLED, "%s", text);
 }
-/* Runs what ask() and the caller's messages describe and shows its end. */
-static int run(struct run *r) {
+static int run_and_show(struct run *r) {
     struct call *c = r->c;
     const int rc = job_run(c->in, c->o, &r->q, on_event, r, c->e);
     if (progress_shown(&r->progress)) {
@@ -254,7 +266,7 @@ static int run(struct run *r) {
         const bool beam = r->q.beams.num_beams > 1;
         format_seconds(took, (beam ? r->done.total_ms : r->done.prefill_ms) * 1e-3);
         snprintf(text, sizeof text, rc ? "%s ended early%.0s" : "%s took %s", beam ? "beam search" : "prefill", took);
-        progress_end(&r->progress, doc_plain(text, strlen(text)));
+        progress_end(&r->progress, r->waited ? doc_plain(text, strlen(text)) : json_object()); /* {}: it vanishes */
     }
     if (!r->stream && r->text.n) out_stream(c->o, OUT_STDOUT, buf_text(&r->text), r->text.n);
     if (rc) return rc;
@@ -263,6 +275,16 @@ static int run(struct run *r) {
     if (r->done.stop == ENGINE_STOP_CANCELLED) return interrupted(r);
     if (!args_flag(&c->args, "quiet") || r->done.dummy) show_end(r);
     return 0;
+}
+
+/* Runs what ask() and the caller's messages describe, shows its end and records it. */
+static int run(struct run *r) {
+    struct record record;
+    if (record_begin(&record, r->c, &r->q)) return r->c->e->code;
+    const int rc = run_and_show(r);
+    record_text(&record, &r->done, &r->text);
+    record_end(&record, r->c, rc);
+    return rc;
 }
 
 /* ---- %generate ---- */
@@ -322,7 +344,7 @@ static void cut(struct chat *chat, int n) {
 }
 static int forget(struct call *c) {
     cut(&c->in->chat, 0);
-    if (!c->in->engine) return 0;
+    if (!hub_connected(c->in->hub)) return 0;
     return job_run(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_RESET, .session = SESSION }, NULL, NULL, c->e);
 }
 static int show_chat(struct call *c) {
@@ -381,7 +403,7 @@ static int check_chat_input(struct run *r) {
     models_fini(&m);
     return rc;
 }
-int magic_chat(struct call *c) {
+static int converse(struct call *c) {
     struct run r = { 0 };
     char *owned = NULL;
     const char *text = c->body;
@@ -404,6 +426,19 @@ int magic_chat(struct call *c) {
     if (!rc) rc = say(&r, text, n);
     buf_fini(&r.text);
     mem_free(owned);
+    return rc;
+}
+
+/* The conversation has one turn at a time: what is said next depends on what was answered. */
+int magic_chat(struct call *c) {
+    if (!c->body && !c->args.words.n && !args_flag(&c->args, "reset") && !args_given(&c->args, "system"))
+        return show_chat(c);
+    if (c->in->chatting)
+        return err_set(c->e, STATUS_BUSY,
+                       "%%chat: an answer is being written already: wait for its end, or %%generate");
+    c->in->chatting = true;
+    const int rc = converse(c);
+    c->in->chatting = false;
     return rc;
 }
 

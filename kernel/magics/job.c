@@ -1,14 +1,17 @@
 #include "job.h"
 #include "base/mem.h"
+#include "hub.h"
 #include "kernel/language/state.h"
+#include "magics.h"
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 struct wait {
     struct interp *in;
     struct out *o;
-    uint64_t job;
+    struct pending *job;
     job_event *on;
     void *arg;
     bool ended, cancelled;
@@ -16,11 +19,10 @@ struct wait {
     struct err *e;
 };
 static void cancel(struct wait *w) {
-    if (!w->cancelled) engine_cancel(w->in->engine, w->job);
+    if (!w->cancelled) pending_cancel(w->job);
     w->cancelled = true;
 }
 static void event(struct wait *w, const struct engine_event *ev) {
-    if (ev->job != w->job) return; /* the rest of a job that was left */
     if (ev->kind == ENGINE_EV_FAIL) {
         w->ended = true;
         if (!w->rc) w->rc = err_set(w->e, ev->u.fail.code ? ev->u.fail.code : STATUS_GONE, "%s", ev->u.fail.text);
@@ -28,34 +30,69 @@ static void event(struct wait *w, const struct engine_event *ev) {
     }
     w->ended = ev->kind == ENGINE_EV_DONE;
     if (w->rc || !w->on) return;
+    interp_resume();
     w->rc = w->on(w->arg, ev, w->e);
+    interp_pause();
     if (w->rc && !w->ended) cancel(w);
 }
 /* Takes what is there; <0: the connection is gone. */
 static int drain(struct wait *w) {
     struct engine_event ev;
     int rc;
-    while (!w->ended && (rc = engine_next(w->in->engine, &ev)) != 0) {
+    while (!w->ended && (rc = pending_next(w->job, &ev)) != 0) {
         if (rc < 0) return rc;
         event(w, &ev);
         engine_event_fini(&ev);
     }
     return 0;
 }
+/* The engine died under the job: its last words stand in the cell. */
+static int gone(struct wait *w) {
+    struct err why = { 0 };
+    const char *log = pending_gone(w->job, &why);
+    if (*log) {
+        static const char head[] = "the engine's last lines:\n";
+        out_stream(w->o, OUT_STDERR, head, sizeof head - 1);
+        out_stream(w->o, OUT_STDERR, log, strlen(log));
+    }
+    return w->rc ? w->rc : err_set(w->e, why.code, "%s", why.text);
+}
+static int follow(struct wait *w) {
+    int rc = 0;
+    while (!(rc = drain(w)) && !w->ended) {
+        struct pollfd p[2] = { { pending_fd(w->job), POLLIN, 0 }, { out_interrupt_fd(w->o), POLLIN, 0 } };
+        if (poll(p, w->cancelled ? 1 : 2, -1) < 0 && errno != EINTR) cancel(w);
+        if (out_interrupted(w->o)) cancel(w);
+    }
+    return rc ? gone(w) : w->rc;
+}
+/* Which requests run in a lane; the others are answered at once. */
+static bool needs_lane(enum engine_req_kind kind) {
+    return kind == ENGINE_REQ_LOAD || kind == ENGINE_REQ_UNLOAD || kind == ENGINE_REQ_GENERATE ||
+           kind == ENGINE_REQ_PROFILE || kind == ENGINE_REQ_RESET || kind == ENGINE_REQ_FIT;
+}
+/* The engine ended while nobody looked: the cell that meets the new one says so. */
+static void tell_news(struct wait *w) {
+    struct err why;
+    char line[sizeof why.text + 64];
+    if (!hub_news(w->in->hub, &why)) return;
+    const int n = snprintf(line, sizeof line, "the engine was lost before this cell: %s\n", why.text);
+    out_stream(w->o, OUT_STDERR, line, (size_t)n);
+}
 int job_run(struct interp *in, struct out *o, const struct engine_req *q, job_event *on, void *arg, struct err *e) {
     struct wait w = { .in = in, .o = o, .on = on, .arg = arg, .e = e };
+    struct engine_req mine = *q;
     if (out_interrupted(o)) return err_set(e, STATUS_CANCELLED, "interrupted");
-    if (!in->engine && engine_open(&in->engine, "local:", e)) return e->code;
-    if (engine_submit(in->engine, q, &w.job, e)) return e->code;
-    while (!drain(&w) && !w.ended) {
-        struct pollfd p[2] = { { engine_fd(in->engine), POLLIN, 0 }, { out_interrupt_fd(o), POLLIN, 0 } };
-        if (poll(p, w.cancelled ? 1 : 2, -1) < 0 && errno != EINTR) break;
-        if (out_interrupted(o)) cancel(&w);
-    }
-    if (w.ended) return w.rc;
-    engine_close(in->engine); /* the next cell opens another */
-    in->engine = NULL;
-    return err_set(e, STATUS_GONE, "the engine is gone: its models are unloaded. %%load starts it again");
+    if (needs_lane(q->kind) && this_cell.lane < 0) this_cell.lane = hub_lane(in->hub, out_beside(o), e);
+    if (needs_lane(q->kind) && (mine.lane = this_cell.lane) < 0) return e->code;
+    interp_pause();
+    int rc = hub_submit(in->hub, &mine, &w.job, e);
+    tell_news(&w);
+    if (!rc) rc = follow(&w);
+    pending_close(w.job);
+    interp_resume();
+    if (rc == STATUS_GONE) load_again(in, e);
+    return rc;
 }
 
 int models_keep(struct models *m, const struct engine_event *ev, struct err *e) {

@@ -1,4 +1,4 @@
-/* job.h - one request to the engine and the wait for its end. Executor thread. */
+/* job.h - one request to the engine and the wait for its end. A thread that runs a cell; others run theirs meanwhile. */
 #ifndef JAEDA_MAGICS_JOB_H
 #define JAEDA_MAGICS_JOB_H
 #include "engine/engine.h"
@@ -7,7 +7,7 @@
 struct interp;
 /* Called for each event of the job but FAIL. Not 0: the job is cancelled and that is the result. */
 typedef int job_event(void *arg, const struct engine_event *ev, struct err *e);
-/* Opens the engine when it is not, submits, hands events to on, and cancels when the user interrupts. Returns when the
+/* Opens the engine when it is not, submits in the cell's own lane, hands events to on, and cancels when the user interrupts. Returns when the
  * job ended: 0 after DONE, the engine's failure, or what on returned. */
 int job_run(struct interp *in, struct out *o, const struct engine_req *q, job_event *on, void *arg, struct err *e);
 

@@ -5,9 +5,13 @@
 #include "kernel/present/progress.h"
 #include "kernel/present/table.h"
 #include "magics.h"
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 static const double MIB = 1024 * 1024;
 
@@ -104,17 +108,20 @@ static void read_line(struct doc *d, const struct engine_model *m) {
                  m->format, size, read, rate, m->from_page_cache ? "page cache" : "disk", total);
     }
 }
-/* missing: why the weights could not be had, when random ones stand in for them. */
-static json_t *loaded_bundle(const struct engine_model *m, const struct err *missing) {
-    char params[32], len[32];
+/* missing: why the weights could not be had, when random ones stand in for them; took_s: the whole request. */
+static json_t *loaded_bundle(const struct engine_model *m, const struct err *missing, double took_s) {
+    char params[32], len[32], found[32];
     const bool now = m->load_s > 0;
+    format_seconds(found, took_s);
     format_params(params, m->params);
     format_count(len, (uint64_t)m->max_model_len);
     struct doc d;
     doc_init(&d);
-    doc_line(&d, "%s is %s: %s, %s parameters, weights %s, KV cache %s, context of %s tokens", m->name,
-             now ? "ready" : "loaded already", m->arch, params, m->dtype, m->kv_dtype, len);
+    doc_line(&d, "%s is %s%s: %s, %s parameters, weights %s, KV cache %s, context of %s tokens", m->name,
+             now ? "ready" : "loaded already, ready after ", now ? "" : found, m->arch, params, m->dtype, m->kv_dtype,
+             len);
     if (now) read_line(&d, m);
+    if (m->users > 1) doc_line(&d, "shared by %s: one copy of the weights, a KV cache each", m->user);
     memory_line(&d, m);
     if (!strcmp(m->format, "dummy")) doc_line(&d, "! %s", DUMMY_NOTICE);
     if (missing->code) doc_line(&d, "why: %s", missing->text);
@@ -132,23 +139,27 @@ static void leave(struct progress *p, const struct err *e) {
     progress_end(p, doc_plain(buf_text(&text), text.n));
     buf_fini(&text);
 }
-int magic_load(struct call *c) {
-    const char *name = interp_model(c->in, args_word(&c->args, 0));
-    if (not_a_model(name, c->e)) return c->e->code;
-    const char *dtype = asked_dtype(&c->args, c->e);
-    if (!dtype) return c->e->code;
-    const char *format = args_flag(&c->args, "no-weights") ? "dummy" : args_text(&c->args, "load-format");
-    const bool either = !strcmp(format, "auto-or-dummy");
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+static const char *given(const char *text) { return *text ? text : NULL; }
+
+static int load(struct call *c, const struct last_load *w, bool evict) {
+    const bool either = !strcmp(w->load_format, "auto-or-dummy");
     struct engine_req q = { .kind = ENGINE_REQ_LOAD,
-                            .model = name,
-                            .revision = args_text(&c->args, "revision"),
-                            .dtype = dtype,
-                            .kv_cache_dtype = args_text(&c->args, "kv-cache-dtype"),
-                            .load_format = either ? "auto" : format,
-                            .max_model_len = args_int(&c->args, "max-model-len"),
-                            .threads = args_int(&c->args, "threads") };
+                            .model = w->model,
+                            .revision = given(w->revision),
+                            .dtype = w->dtype,
+                            .kv_cache_dtype = w->kv_cache_dtype,
+                            .load_format = either ? "auto" : w->load_format,
+                            .max_model_len = w->max_model_len,
+                            .threads = w->threads,
+                            .evict = evict };
     struct loading l = { 0 };
     struct err missing = { 0 };
+    const double start = seconds();
     progress_init(&l.progress, c->o);
     int rc = job_run(c->in, c->o, &q, on_load, &l, &missing);
     if (rc == STATUS_NOTFOUND && either) { /* what would get it stays in the result */
@@ -160,11 +171,74 @@ int magic_load(struct call *c) {
     if (rc) {
         leave(&l.progress, c->e);
     } else if (l.models.n) {
+        c->in->last = *w;
         models_remember(c->in, &l.models);
-        progress_end(&l.progress, loaded_bundle(&l.models.row[0], &missing));
+        progress_end(&l.progress, loaded_bundle(&l.models.row[0], &missing, seconds() - start));
     }
     models_fini(&l.models);
     return rc;
+}
+int load_last(struct call *c, bool evict) {
+    const struct last_load w = c->in->last;
+    if (w.model[0]) return load(c, &w, evict);
+    return err_set(c->e, STATUS_INVALID,
+                   "this notebook has loaded no model yet: %%load MODEL  (%%models lists them; %s is the default one)",
+                   DEFAULT_MODEL);
+}
+void load_again(const struct interp *in, struct err *e) {
+    const struct err was = *e;
+    const char *model = in->last.model;
+    if (!*model || strstr(was.text, "%load loads")) return;
+    *e = (struct err){ 0 };
+    err_set(e, was.code, "%.*s; %%load loads %.60s again", (int)(sizeof was.text - 100), was.text, model);
+}
+
+/* ---- %load ---- */
+static bool typed(const struct args *a, const char *name) {
+    const struct arg *v = args_last(a, name);
+    return v && !v->from_set;
+}
+/* Again: what was typed now changes what is remembered, a default of %set does not. */
+static int wanted(struct call *c, bool again, struct last_load *w) {
+    const struct args *a = &c->args;
+    const char *revision = args_text(a, "revision"), *dtype = asked_dtype(a, c->e);
+    const bool dummy = args_flag(a, "no-weights");
+    if (!dtype) return c->e->code;
+    *w = again ? c->in->last : (struct last_load){ 0 };
+    if (!again || typed(a, "revision")) snprintf(w->revision, sizeof w->revision, "%s", revision ? revision : "");
+    if (!again || typed(a, "dtype") || typed(a, "quantization") || typed(a, "load-in-8bit") || typed(a, "load-in-4bit"))
+        snprintf(w->dtype, sizeof w->dtype, "%s", dtype);
+    if (!again || typed(a, "kv-cache-dtype"))
+        snprintf(w->kv_cache_dtype, sizeof w->kv_cache_dtype, "%s", args_text(a, "kv-cache-dtype"));
+    if (!again || typed(a, "load-format") || typed(a, "no-weights"))
+        snprintf(w->load_format, sizeof w->load_format, "%s", dummy ? "dummy" : args_text(a, "load-format"));
+    if (!again || typed(a, "max-model-len")) w->max_model_len = args_int(a, "max-model-len");
+    if (!again || typed(a, "threads")) w->threads = args_int(a, "threads");
+    return 0;
+}
+/* Is this a file, or a folder with a checkpoint? Another folder may bear a model's name by chance. */
+static bool is_path(const char *name) {
+    char config[PATH_MAX];
+    struct stat st;
+    snprintf(config, sizeof config, "%.4000s/config.json", name);
+    return *name == '.' || (!stat(name, &st) && S_ISREG(st.st_mode)) || !access(config, F_OK);
+}
+/* A path is remembered from the root: %cd may come in between. Links stay: the hub's cache is made of them. */
+static int name_it(struct last_load *w, const char *name, struct err *e) {
+    char cwd[PATH_MAX];
+    const bool relative = *name != '/' && is_path(name) && getcwd(cwd, sizeof cwd);
+    const int n = snprintf(w->model, sizeof w->model, "%s%s%s", relative ? cwd : "", relative ? "/" : "", name);
+    if (n < (int)sizeof w->model) return 0;
+    return err_set(e, STATUS_INVALID, "%%load: this path is longer than %zu bytes", sizeof w->model - 1);
+}
+int magic_load(struct call *c) {
+    const char *name = interp_model(c->in, args_word(&c->args, 0));
+    struct last_load w;
+    if (!name && !c->in->last.model[0]) return load_last(c, false);
+    if (name && not_a_model(name, c->e)) return c->e->code;
+    if (wanted(c, !name, &w)) return c->e->code;
+    if (name && name_it(&w, name, c->e)) return c->e->code;
+    return load(c, &w, args_flag(&c->args, "evict"));
 }
 
 static int unload_request(struct call *c, struct models *m) {
@@ -173,6 +247,20 @@ static int unload_request(struct call *c, struct models *m) {
     if (all && name) return err_set(c->e, STATUS_INVALID, "%%unload takes a model or --all, not both");
     return models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_UNLOAD, .model = all ? "*" : name }, m,
                       c->e);
+}
+static void unloaded_lines(struct doc *d, const struct engine_model *m) {
+    char freed[32], measured[32], before[32], after[32];
+    format_bytes(freed, (double)m->freed_bytes);
+    format_bytes(measured, (double)m->measured_bytes);
+    format_bytes(before, (double)m->resident_before);
+    format_bytes(after, (double)m->resident_after);
+    if (m->users > 0) {
+        doc_line(d, "%s: your KV cache is given back (%s); its weights stay, they are used by %s", m->name, freed,
+                 m->user);
+    } else {
+        doc_line(d, "%s is unloaded: %s given back; its load had taken %s", m->name, freed, measured);
+    }
+    if (m->resident_before) doc_line(d, "resident memory of the engine: %s before, %s after", before, after);
 }
 int magic_unload(struct call *c) {
     struct models m = { 0 };
@@ -185,10 +273,7 @@ int magic_unload(struct call *c) {
     struct doc d;
     doc_init(&d);
     for (int i = 0; i < m.n; i++) {
-        char freed[32], measured[32];
-        format_bytes(freed, (double)m.row[i].freed_bytes);
-        format_bytes(measured, (double)m.row[i].measured_bytes);
-        doc_line(&d, "%s is unloaded: %s given back (its load had taken %s)", m.row[i].name, freed, measured);
+        unloaded_lines(&d, &m.row[i]);
     }
     if (!m.n) doc_line(&d, "no model was loaded");
     models_fini(&m);

@@ -111,10 +111,13 @@ int magic_sysinfo(struct call *c) {
     snprintf(text, sizeof text, "Jaeda %s, engine %s, built by compiler %s", JAEDA_VERSION, m.system.version,
              __VERSION__);
     fact(&t, "versions", text);
+    engine_where(&m.system, text);
+    fact(&t, "engine", text);
+    fact(&t, "engine's build", m.system.build);
     system_facts(&t);
     compute_facts(&t, &m.system);
     format_bytes(resident, (double)m.system.resident);
-    fact(&t, "this process holds", resident);
+    fact(&t, "the engine holds", resident);
     for (int i = 0; i < m.n; i++) {
         snprintf(text, sizeof text, "%s, weights %s, KV cache %s, %d tokens of context%s", m.row[i].name,
                  m.row[i].dtype, m.row[i].kv_dtype, m.row[i].max_model_len,

@@ -35,6 +35,10 @@ int magic_clear(struct call *c);
 int magic_cd(struct call *c);
 int magic_pwd(struct call *c);
 int magic_bash(struct call *c);
+/* runs.c */
+int magic_runs(struct call *c);
+/* engine.c */
+int magic_engine(struct call *c);
 /* file.c */
 int magic_writefile(struct call *c);
 
@@ -47,6 +51,16 @@ struct models;
 int show_doc(struct out *o, struct doc *d, struct err *e);
 /* model.c: keeps the names in m for completion, with a line about each. */
 void models_remember(struct interp *in, const struct models *m);
+/* engine.c: appends " · waited 1.20 s for other notebooks" when that is at least a hundredth of all. */
+void waited_text(double waited_ms, double total_ms, struct buf *out);
+struct engine_system;
+/* engine.c: "resident (ipc:)"; and one line about where it is, its memory and when it leaves. */
+void engine_where(const struct engine_system *s, char out[64]);
+void engine_line(struct doc *d, const struct engine_system *s);
+/* load.c: loads again what this notebook loaded last. */
+int load_last(struct call *c, bool evict);
+/* load.c: behind an error that ends the engine, how to have the model again that this notebook had loaded. */
+void load_again(const struct interp *in, struct err *e);
 struct engine_model;
 /* load.c: one line about the memory of a loaded model. */
 void memory_line(struct doc *d, const struct engine_model *m);

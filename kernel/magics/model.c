@@ -136,6 +136,17 @@ int magic_models(struct call *c) {
     models_fini(&m);
     return show_doc(c->o, &d, c->e);
 }
+/* Who holds a model's weights, and for how long nobody has asked anything of it. */
+static void user_line(struct doc *d, const struct engine_model *m) {
+    char idle[32];
+    format_seconds(idle, m->idle_s);
+    if (m->users) {
+        doc_line(d, "%s is used by %s; %s%s", m->name, m->user, m->idle_s > 0 ? "idle for " : "at work",
+                 m->idle_s > 0 ? idle : "");
+    } else if (m->idle_s > 0) {
+        doc_line(d, "%s is used by nobody, idle for %s; %%load --evict may unload it", m->name, idle);
+    }
+}
 int magic_ps(struct call *c) {
     struct models m;
     const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
@@ -164,12 +175,9 @@ int magic_ps(struct call *c) {
     table_fini(&t);
     for (int i = 0; i < m.n; i++)
         if (!strcmp(m.row[i].format, "dummy")) doc_line(&d, "! %s: %s", m.row[i].name, DUMMY_NOTICE);
+    for (int i = 0; i < m.n; i++) user_line(&d, &m.row[i]);
     if (!m.n) doc_line(&d, "no model is loaded; %%load %s loads the default one", DEFAULT_MODEL);
-    char used[32], available[32], total[32];
-    format_bytes(used, (double)m.system.resident);
-    format_bytes(available, (double)m.system.memory_available);
-    format_bytes(total, (double)m.system.memory_total);
-    if (m.has_system) doc_line(&d, "this process holds %s; %s of %s are free", used, available, total);
+    if (m.has_system) engine_line(&d, &m.system);
     models_fini(&m);
     return show_doc(c->o, &d, c->e);
 }

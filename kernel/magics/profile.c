@@ -7,6 +7,7 @@
 #include "kernel/present/table.h"
 #include "magics.h"
 #include "profile_limit.h"
+#include "record.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,17 @@ static int phase_section(struct doc *d, struct call *c, const struct engine_prof
     mem_free(s.g);
     return 0;
 }
+/* In milliseconds: what the runs took together, and what they would have taken alone. */
+static void waited_line(struct doc *d, const struct engine_profile *p) {
+    struct buf line;
+    buf_init(&line, 256);
+    const double step_ms = p->wall_ms[ENGINE_PREFILL] + p->wall_ms[ENGINE_DECODE] * p->decode_steps;
+    waited_text(p->waited_ms, step_ms * (p->runs + p->warmups) + p->waited_ms, &line);
+    if (line.n)
+        doc_line(d, "! %s while this was measured: the rates are too low, measure again alone",
+                 buf_text(&line) + strlen(" · "));
+    buf_fini(&line);
+}
 static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
     struct doc d;
     doc_init(&d);
@@ -201,6 +213,7 @@ static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
                  p->model, p->dtype, p->isa, p->threads, p->threads == 1 ? "" : "s", p->prompt_tokens, p->decode_steps,
                  p->runs, p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
         if (p->dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
+        waited_line(&d, p);
         bundle = doc_bundle(&d);
         if (!bundle) err_set(c->e, STATUS_NOMEM, "out of memory for a table");
     }
@@ -221,11 +234,14 @@ int magic_profile(struct call *c) {
                                   .max_new_tokens = args_int(&c->args, "max-new-tokens"),
                                   .runs = args_int(&c->args, "runs") };
     struct profiling r = { .row = NULL };
+    struct record record;
+    if (record_begin(&record, c, &q)) return c->e->code;
     progress_init(&r.progress, c->o);
     int rc = job_run(c->in, c->o, &q, on_event, &r, c->e);
     json_t *bundle = !rc && r.row ? profile_bundle(c, &r.p) : NULL;
     if (bundle) {
         progress_end(&r.progress, bundle);
+        record_profile(&record, &r.p);
     } else {
         if (!rc) rc = err_set(c->e, STATUS_GONE, "the engine gave no profile");
         const char *text =
@@ -233,6 +249,7 @@ int magic_profile(struct call *c) {
         if (progress_shown(&r.progress)) progress_end(&r.progress, doc_plain(text, strlen(text)));
         rc = c->e->code;
     }
+    record_end(&record, c, rc);
     mem_free(r.row);
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "kernel/language/nearest.h"
 #include "kernel/language/state.h"
 #include "kernel/present/format.h"
+#include "kernel/present/secret.h"
 #include "kernel/present/table.h"
 #include "magics.h"
 #include <stdio.h>
@@ -125,6 +126,7 @@ static int get_env(struct call *c, const char *name) {
 static int put_env(struct call *c, const char *name, const char *value, bool typed) {
     if (!*name || strchr(name, '='))
         return err_set(c->e, STATUS_INVALID, "%%env: \"%.60s\" is no name of a variable", name);
+    secret_named(name, value);
     if (setenv(name, value, 1)) return err_set(c->e, STATUS_NOMEM, "out of memory for the environment");
     struct buf text;
     buf_init(&text, 4 << 20);
@@ -144,6 +146,7 @@ static int ask_env(struct call *c, const char *name) {
         rc = err_set(c->e, STATUS_INVALID, "%%env: a value cannot hold a NUL");
     if (!rc && (!*name || strchr(name, '=')))
         rc = err_set(c->e, STATUS_INVALID, "%%env: \"%.60s\" is no name of a variable", name);
+    if (!rc) secret_add(buf_text(&reply));
     if (!rc && setenv(name, buf_text(&reply), 1)) rc = err_set(c->e, STATUS_NOMEM, "out of memory for the environment");
     if (!rc) out_printf(c->o, "env: %s=<hidden>\n", name);
     if (reply.p) explicit_bzero(reply.p, reply.cap);

@@ -106,7 +106,9 @@ static bool turn(struct child *c, char *chunk) {
     for (int i = 0; i < 2; i++)
         if (c->pipe[i] >= 0) which[n] = i, p[n++] = (struct pollfd){ c->pipe[i], POLLIN, 0 };
     if (!c->stopping) which[n] = 2, p[n++] = (struct pollfd){ out_interrupt_fd(c->o), POLLIN, 0 };
+    interp_pause();
     const int ready = poll(p, (nfds_t)n, 100);
+    interp_resume();
     bool came = false;
     for (int i = 0; i < n && ready > 0; i++) {
         if (!p[i].revents || which[i] == 2) continue;

@@ -57,6 +57,23 @@ static const struct option sampling[] = {
     { "image", NULL, NULL, OPTION_LATER, .arg = "FILE", .help = "text models only" },
     { 0 },
 };
+static const struct option record[] = {
+    { "no-record", NULL, "no-log", OPTION_FLAG, .settable = true, .help = "keep this run out of %runs" },
+    { 0 },
+};
+static const struct option runs[] = {
+    { "limit", "n", "last", OPTION_INT, .arg = "N", .def = "20", .min = 1, .max = 1e6, .help = "the newest N" },
+    { "model", "m", NULL, OPTION_TEXT, .arg = "PATTERN", .help = "of this model; * and ? stand for any" },
+    { "grep", "g", "search", OPTION_TEXT, .arg = "PATTERN",
+      .help = "those whose cell, text or notebook holds it; * and ? are any" },
+    { "all", "a", NULL, OPTION_FLAG, .help = "every run" },
+    { 0 },
+};
+static const struct option engine[] = {
+    { "lines", "n", NULL, OPTION_INT, .arg = "N", .def = "40", .min = 1, .max = 10000, .help = "of log: how many" },
+    { "load", NULL, NULL, OPTION_FLAG, .help = "of restart: load again what this notebook had loaded" },
+    { 0 },
+};
 static const struct option generate[] = {
     { "prompt", "p", NULL, OPTION_TEXT, .arg = "TEXT", .help = "the prompt, as an option" },
     { "file", "f", NULL, OPTION_PATH, .arg = "FILE", .help = "the prompt is this file" },
@@ -83,6 +100,8 @@ static const struct option load[] = {
     { "revision", NULL, NULL, OPTION_TEXT, .arg = "REV", .help = "branch, tag or commit in the hub cache; none: main" },
     { "load-format", NULL, NULL, OPTION_CHOICE, .arg = "F", .def = "auto",
       .choices = "auto|safetensors|gguf dummy auto-or-dummy", .help = "dummy: random weights in the true shape" },
+    { "evict", NULL, NULL, OPTION_FLAG, .settable = true,
+      .help = "when memory is short, first unload what nobody uses" },
     { "no-weights", NULL, "dummy", OPTION_FLAG, .help = "the same as --load-format dummy" },
     { "tensor-parallel-size", "tp", "tp num-gpus gpus", OPTION_LATER, .arg = "N", .def = "1", .help = "one device" },
     { "gpu-memory-utilization", NULL, "mem-fraction-static", OPTION_LATER, .arg = "X", .help = "runs on the CPU" },
@@ -157,7 +176,7 @@ static const struct option clear[] = { { "wait", "w", NULL, OPTION_FLAG, .help =
 #define BOTH (MAGIC_LINE | MAGIC_CELL)
 /* clang-format off */
 const struct magic magic_table[] = {
-    { "load", "", "MODEL", MAGIC_LINE, GROUPS(load), magic_load, "loads a model: a name of %models, a repository, or the path of a folder or file",
+    { "load", "", "[MODEL]", MAGIC_LINE, GROUPS(load), magic_load, "loads a model: a name of %models, a repository, or a path; none: the last one again",
       "%load smollm2-135m\n%load EleutherAI/polyglot-ko-5.8b --dtype int4 -c 2048\n%load ~/models/my.gguf\n%load polyglot-ko-5.8b --dtype int4 --load-format dummy" },
     { "fit", "", "MODEL...", MAGIC_LINE, GROUPS(fit), magic_fit, "says what a model needs and where it fits, before anything is read",
       "%fit polyglot-ko-5.8b\n%fit koalpaca-polyglot-12.8b,llama-2-13b-chat --dtype fp16,int4 -c 1024,2048 -b 1,8 --machine this,h100" },
@@ -165,14 +184,20 @@ const struct magic magic_table[] = {
     { "models", "list ls", "", MAGIC_LINE, NULL, magic_models, "lists the models on this disk and how to get others", NULL },
     { "ps", "", "", MAGIC_LINE, NULL, magic_ps, "lists the loaded models and their memory", NULL },
     { "show", "info", "[MODEL]", MAGIC_LINE, NULL, magic_show, "tells what is known of a model; none: the last loaded", NULL },
-    { "generate", "prompt ask", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(generate, sampling), magic_generate,
+    { "generate", "prompt ask", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(generate, sampling, record), magic_generate,
       "streams text from the loaded model; the body of %%generate is the prompt",
       "%generate 대한민국의 수도는 -n 32\n%generate \"two\\nlines\" --temperature 0.7 --seed 1\n%generate --template koalpaca --input \"재다: to measure, to weigh\" 재다가 무슨 뜻이야?\n%generate --template kullm --num-beams 5 -n 64 딥러닝이 뭐야?\n\n%%generate -n 64 --template chatml\nWhat is the capital of Korea?" },
-    { "chat", "", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(chat, sampling), magic_chat,
+    { "chat", "", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(chat, sampling, record), magic_chat,
       "goes on with the conversation; without text it shows it", "%chat What is KV cache?\n%chat --reset --system \"Answer in Korean.\" Hello" },
     { "template", "", "[NAME]", MAGIC_LINE, NULL, magic_template, "shows or sets the prompt template for the cells to come: raw, koalpaca, kullm, ..., default", NULL },
-    { "profile", "", "", BOTH, GROUPS(profile), magic_profile,
+    { "profile", "", "", BOTH, GROUPS(profile, record), magic_profile,
       "says where the time of prefill and decode goes, and what limits it", "%profile -p 128 -n 32 --by layer --top 5" },
+    { "runs", "results", "[show|delete|path] [NUMBER...]", MAGIC_LINE, GROUPS(runs), magic_runs,
+      "lists what was generated and profiled; show N: all of one, and what repeats it",
+      "%runs --limit 5 --model 'polyglot*'\n%runs --grep lighthouse\n%runs show 41\n%runs delete 39 40\n%runs path" },
+    { "engine", "", "[status|stop|restart|log|idle] [LIMIT]", MAGIC_LINE, GROUPS(engine), magic_engine,
+      "tells where the engine runs and what it does; stops or restarts it, shows its log, sets when it leaves by itself",
+      "%engine\n%engine idle 30m\n%engine idle never\n%engine log -n 100\n%engine restart --load" },
     { "gpu", "nvidia_smi", "", MAGIC_LINE, NULL, magic_gpu, "tells what computes here", NULL },
     { "sysinfo", "", "", MAGIC_LINE, NULL, magic_sysinfo, "lists what a measurement depends on: machine, system, versions, models", NULL },
     { "set", "config", "[NAME=VALUE...]", MAGIC_LINE | MAGIC_EQUALS, GROUPS(set), magic_set, "shows or sets defaults of options for the cells to come",
@@ -215,15 +240,12 @@ const char *magic_hint(const char *name) {
         { "whos", "a variable's name in a cell shows its value; completion after $ lists all" },
         { "seed", "%set seed=N sets it for the cells to come" },
         { "unalias", "%alias -d NAME" },
-        { "engine", "the engine runs inside this kernel; %ps shows its models" },
         { "bench", "not there yet; %profile measures prefill and decode with their spread" },
         { "sweep", "not there yet; %profile measures one setting at a time" },
         { "compare", "not there yet" },
         { "pull", "not there yet; %models says how to get a model" },
         { "download", "not there yet; %models says how to get a model" },
         { "plot", "not there yet" },
-        { "runs", "not there yet" },
-        { "results", "not there yet" },
         { "export", "not there yet" },
         { "price", "not there yet" },
         { "cost", "not there yet" },

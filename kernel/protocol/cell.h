@@ -1,7 +1,7 @@
 /* cell.h - one execute_request while it runs: what is behind out.h. Executor thread. */
 #ifndef JAEDA_KERNEL_PROTOCOL_CELL_H
 #define JAEDA_KERNEL_PROTOCOL_CELL_H
-#include "iopub.h"
+#include "comm.h"
 #include "kernel/out.h"
 
 /* The user's wish to stop, from any thread. */
@@ -21,6 +21,7 @@ struct out {
     struct cell_output to;
     const struct interrupt *interrupt;
     bool silent, allow_stdin;
+    bool beside; /* a subshell, or in the background */
     int count;
     struct buf held[2]; /* bytes of an incomplete character at the end of stdout, stderr */
     struct capture *capture;
@@ -28,8 +29,12 @@ struct out {
     struct buf result; /* text/plain of the last execute_result, for the history */
     ask_function *ask;
     void *ask_arg;
+    struct comms *comms;  /* NULL: this cell shows no widgets */
+    const char *session;  /* of the client that asked for the cell */
+    void (*stop)(void *); /* what a Stop button does; any thread */
+    void *stop_arg;
 };
-/* to, interrupt, silent, allow_stdin, count, ask and ask_arg are set by the caller; the rest is made here. */
+/* to, interrupt, silent, allow_stdin, beside, count, ask and ask_arg are set by the caller; the rest is made here. */
 int out_begin(struct out *o);
 /* Ends what a magic left open and sends what was held back. */
 void out_settle(struct out *o);

@@ -1,11 +1,17 @@
 #include "channel.h"
 #include "base/mem.h"
+#include <dirent.h>
 #include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <zmq.h>
 
@@ -22,23 +28,60 @@ static int options(void *socket, int type) {
               set(socket, ZMQ_SNDHWM, CHANNEL_UNREAD);
     return rc;
 }
-void *channel_bind(void *context, int type, const struct connection *c, enum channel channel, struct err *e) {
+int channel_check(const struct connection *c, struct err *e) {
+    char public[CURVE_KEY];
+    int version[3];
+    if (!*c->curve_public) return 0;
+    zmq_version(&version[0], &version[1], &version[2]);
+    if (!zmq_has("curve"))
+        return err_set(e, STATUS_INVALID,
+                       "the connection file asks for CurveZMQ encryption, which this machine's libzmq (%d.%d.%d) was "
+                       "built without: start the kernel with transport_encryption disabled",
+                       version[0], version[1], version[2]);
+    /* Of two keys that do not belong together no client could tell more than that nothing ever answers. */
+    if (zmq_curve_public(public, c->curve_secret) || strcmp(public, c->curve_public))
+        return err_set(e, STATUS_INVALID,
+                       "the connection file's curve_publickey and curve_secretkey do not belong together");
+    return 0;
+}
+static int encryption(void *socket, const struct connection *c) {
+    if (!*c->curve_public) return 0;
+    return set(socket, ZMQ_CURVE_SERVER, 1) |
+           zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, c->curve_secret, sizeof c->curve_secret) |
+           zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, c->curve_public, sizeof c->curve_public);
+}
+/* An ipc socket is for its user alone. */
+static int bind_socket(void *socket, const char *endpoint) {
+    const mode_t mask = umask(077);
+    const int rc = zmq_bind(socket, endpoint);
+    const int why = errno;
+    umask(mask);
+    errno = why;
+    return rc;
+}
+static int bound_port(void *socket) {
+    char endpoint[320];
+    size_t n = sizeof endpoint;
+    if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, endpoint, &n)) return 0;
+    const char *colon = strrchr(endpoint, ':');
+    return colon ? (int)strtol(colon + 1, NULL, 10) : 0;
+}
+void *channel_bind(void *context, int type, struct connection *c, enum channel channel, struct err *e) {
     char endpoint[320];
     if (connection_endpoint(c, channel, endpoint, sizeof endpoint, e)) return NULL;
     void *socket = zmq_socket(context, type);
-    if (!socket || options(socket, type)) {
+    if (!socket || options(socket, type) || encryption(socket, c)) {
         err_set(e, STATUS_IO, "%s socket: %s", channel_name(channel), zmq_strerror(errno));
         if (socket) zmq_close(socket);
         return NULL;
     }
-    const mode_t mask = umask(077); /* an ipc socket is for its user alone */
-    const int rc = zmq_bind(socket, endpoint);
-    const int why = errno;
-    umask(mask);
-    if (!rc) return socket;
-    err_set(e, STATUS_IO, "%s: cannot bind %.200s: %s", channel_name(channel), endpoint, zmq_strerror(why));
-    zmq_close(socket);
-    return NULL;
+    if (bind_socket(socket, endpoint)) {
+        err_set(e, STATUS_IO, "%s: cannot bind %.200s: %s", channel_name(channel), endpoint, zmq_strerror(errno));
+        zmq_close(socket);
+        return NULL;
+    }
+    if (!c->port[channel]) c->port[channel] = bound_port(socket);
+    return socket;
 }
 int channel_recv(void *socket, struct frames *f, int *fd) {
     frames_reset(f);
@@ -70,6 +113,40 @@ int channel_send(void *socket, const struct frames *f) {
         if (rc < 0) return -1; /* only the first frame can fail: whole messages are counted */
     }
     return 0;
+}
+
+/* Is fd a connection that was accepted at this endpoint? */
+static bool accepted_at(int fd, const char *endpoint) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_un un;
+    } own = { .any.sa_family = AF_UNSPEC }, peer;
+    socklen_t n = sizeof own, m = sizeof peer;
+    if (getsockname(fd, &own.any, &n) || getpeername(fd, &peer.any, &m)) return false;
+    if (own.any.sa_family == AF_UNIX)
+        return n > sizeof own.any.sa_family && !strncmp(endpoint, "ipc://", 6) &&
+               !strncmp(own.un.sun_path, endpoint + 6, sizeof own.un.sun_path);
+    const char *port = strrchr(endpoint, ':');
+    const in_port_t at = own.any.sa_family == AF_INET    ? own.v4.sin_port
+                         : own.any.sa_family == AF_INET6 ? own.v6.sin6_port
+                                                         : 0;
+    return at && port && !strncmp(endpoint, "tcp://", 6) && ntohs(at) == strtol(port + 1, NULL, 10);
+}
+int channel_cut(void *socket) {
+    char endpoint[512];
+    size_t n = sizeof endpoint;
+    int cut = 0;
+    if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, endpoint, &n)) return 0;
+    DIR *all = opendir("/proc/self/fd");
+    for (const struct dirent *d; all && (d = readdir(all));) {
+        const int fd = (int)strtol(d->d_name, NULL, 10);
+        int unread = 0;
+        if (accepted_at(fd, endpoint) && !ioctl(fd, SIOCOUTQ, &unread) && unread > 0) cut += !shutdown(fd, SHUT_RDWR);
+    }
+    if (all) closedir(all);
+    return cut;
 }
 
 struct start {
@@ -153,7 +230,7 @@ static void *beat(void *arg) {
     zmq_close(h->socket);
     return NULL;
 }
-int heartbeat_open(struct heartbeat **out, const struct connection *c, struct err *e) {
+int heartbeat_open(struct heartbeat **out, struct connection *c, struct err *e) {
     *out = NULL;
     struct heartbeat *h = mem_zero(1, sizeof *h);
     if (!h) return err_set(e, STATUS_NOMEM, "no memory for the heartbeat");

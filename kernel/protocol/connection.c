@@ -25,9 +25,9 @@ static int text(const json_t *o, const char *name, const char *otherwise, char *
     return 0;
 }
 /* Ports are numbers, or texts of digits as JEP 106 allows. */
-static int port(const json_t *o, enum channel channel, int *out, struct err *e) {
-    char name[16];
-    snprintf(name, sizeof name, "%s_port", channel_name(channel));
+static int port(const json_t *o, const char *channel, int *out, struct err *e) {
+    char name[32];
+    snprintf(name, sizeof name, "%s_port", channel);
     const json_t *v = json_object_get(o, name);
     if (!v) return err_set(e, STATUS_INVALID, "it has no %s", name);
     char *end = "";
@@ -37,21 +37,59 @@ static int port(const json_t *o, enum channel channel, int *out, struct err *e) 
     *out = (int)n;
     return 0;
 }
+static int curve_key(const json_t *o, const char *name, char out[CURVE_KEY], struct err *e) {
+    static const char Z85[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#";
+    const char *s = json_string_value(json_object_get(o, name));
+    if (!s || strlen(s) != CURVE_KEY - 1 || strspn(s, Z85) != CURVE_KEY - 1)
+        return err_set(e, STATUS_INVALID, "its %s is no key of CurveZMQ: %d characters of Z85", name, CURVE_KEY - 1);
+    memcpy(out, s, CURVE_KEY);
+    return 0;
+}
+static int curve(struct connection *c, const json_t *o, struct err *e) {
+    static const char PUBLIC[] = "curve_publickey", SECRET[] = "curve_secretkey";
+    const bool public = json_object_get(o, PUBLIC), secret = json_object_get(o, SECRET);
+    if (!public && !secret) return 0;
+    if (!public || !secret)
+        return err_set(e, STATUS_INVALID, "it has a %s and no %s: CurveZMQ encryption needs both",
+                       public ? PUBLIC : SECRET, public ? SECRET : PUBLIC);
+    const int rc = curve_key(o, PUBLIC, c->curve_public, e);
+    return rc ? rc : curve_key(o, SECRET, c->curve_secret, e);
+}
+static int tcp_endpoint(const char *ip, int at, char *out, size_t size, struct err *e) {
+    char text[16] = "*";
+    if (at) snprintf(text, sizeof text, "%d", at);
+    const bool v6 = strchr(ip, ':') && ip[0] != '[';
+    const int n = snprintf(out, size, v6 ? "tcp://[%s]:%s" : "tcp://%s:%s", ip, text);
+    return n < (int)size ? 0 : err_set(e, STATUS_INVALID, "the address %.150s is too long", out);
+}
+/* A launcher's: {kernel_id, registration_ip, registration_port}. ip, where the kernel listens, is the launcher's own
+ * unless it says otherwise. */
+static int registration(struct connection *c, const json_t *o, struct err *e) {
+    char ip[sizeof c->ip];
+    int at = 0;
+    if (json_object_get(o, "shell_port"))
+        return err_set(e, STATUS_INVALID, "it has both a shell_port and a registration_port: one of the two is meant");
+    if (c->ipc) return err_set(e, STATUS_INVALID, "its transport is ipc, but a registration is for tcp");
+    int rc = port(o, "registration", &at, e);
+    if (!rc) rc = text(o, "registration_ip", "127.0.0.1", ip, sizeof ip, e);
+    if (!rc) rc = text(o, "ip", ip, c->ip, sizeof c->ip, e);
+    if (!rc) rc = text(o, "kernel_id", NULL, c->kernel_id, sizeof c->kernel_id, e);
+    return rc ? rc : tcp_endpoint(ip, at, c->registration, sizeof c->registration, e);
+}
 static int members(struct connection *c, const json_t *o, struct err *e) {
     char transport[32];
     if (!json_is_object(o)) return err_set(e, STATUS_FORMAT, "it is no JSON object");
-    if (json_object_get(o, "curve_publickey") || json_object_get(o, "curve_secretkey"))
-        return err_set(e, STATUS_INVALID,
-                       "it asks for CurveZMQ encryption, which this kernel does not speak: "
-                       "start it with transport_encryption disabled");
     int rc = text(o, "transport", "tcp", transport, sizeof transport, e);
     if (!rc) c->ipc = !strcmp(transport, "ipc");
     if (!rc && !c->ipc && strcmp(transport, "tcp"))
         rc = err_set(e, STATUS_INVALID, "its transport '%s' is neither tcp nor ipc", transport);
-    if (!rc) rc = text(o, "ip", c->ipc ? NULL : "127.0.0.1", c->ip, sizeof c->ip, e);
     if (!rc) rc = text(o, "key", "", c->key, sizeof c->key, e);
     if (!rc) rc = text(o, "signature_scheme", "hmac-sha256", c->scheme, sizeof c->scheme, e);
-    for (int i = 0; !rc && i < CHANNELS; i++) rc = port(o, (enum channel)i, &c->port[i], e);
+    if (!rc) rc = curve(c, o, e);
+    if (rc) return rc;
+    if (json_object_get(o, "registration_port")) return registration(c, o, e);
+    rc = text(o, "ip", c->ipc ? NULL : "127.0.0.1", c->ip, sizeof c->ip, e);
+    for (int i = 0; !rc && i < CHANNELS; i++) rc = port(o, channel_name((enum channel)i), &c->port[i], e);
     return rc;
 }
 int connection_parse(struct connection *c, const char *json, size_t n, struct err *e) {
@@ -78,14 +116,13 @@ int connection_load(struct connection *c, const char *path, struct err *e) {
     return why.code ? err_set(e, why.code, "connection file %.120s: %.190s", path, why.text) : 0;
 }
 int connection_endpoint(const struct connection *c, enum channel channel, char *out, size_t size, struct err *e) {
-    const bool v6 = !c->ipc && strchr(c->ip, ':') && c->ip[0] != '[';
-    const int n = c->ipc ? snprintf(out, size, "ipc://%s-%d", c->ip, c->port[channel])
-                         : snprintf(out, size, v6 ? "tcp://[%s]:%d" : "tcp://%s:%d", c->ip, c->port[channel]);
+    if (!c->ipc) return tcp_endpoint(c->ip, c->port[channel], out, size, e);
     const size_t limit = sizeof((struct sockaddr_un *)0)->sun_path;
-    if (c->ipc && strlen("ipc://") + limit <= (size_t)n)
+    const int n = snprintf(out, size, "ipc://%s-%d", c->ip, c->port[channel]);
+    if (strlen("ipc://") + limit <= (size_t)n || n >= (int)size)
         return err_set(e, STATUS_INVALID, "the socket path %.150s is longer than %zu bytes", out + strlen("ipc://"),
                        limit - 1);
-    return n < (int)size ? 0 : err_set(e, STATUS_INVALID, "the address %.150s is too long", out);
+    return 0;
 }
 void connection_remove_sockets(const struct connection *c) {
     char path[sizeof c->ip + 16];

@@ -13,11 +13,8 @@
 
 enum asking { NOT_ASKING, TO_ASK, ASKED, ANSWERED };
 struct executor {
-    struct interp *interp;
-    struct iopub *iopub;
-    struct history *history;
-    struct redirect *redirect;
-    int log, ready; /* ready: eventfd for the io thread */
+    struct executor_parts use;
+    struct redirect *redirect; /* NULL: it has no part in what libraries print */
     pthread_t thread;
     struct interrupt interrupt;
     pthread_mutex_t lock;
@@ -43,7 +40,7 @@ void job_free(struct job *j) {
 }
 static void tell_io(struct executor *x) {
     const uint64_t one = 1;
-    if (write(x->ready, &one, sizeof one) < 0) log_at(LOG_DEBUG, "executor: %s", strerror(errno));
+    if (write(x->use.ready, &one, sizeof one) < 0) log_at(LOG_DEBUG, "executor: %s", strerror(errno));
 }
 
 /* The text may quote what a user typed or a file holds: any bytes. */
@@ -104,9 +101,11 @@ void executor_asked(struct executor *x) {
     if (x->asking == TO_ASK) x->asking = ASKED;
     pthread_mutex_unlock(&x->lock);
 }
-void executor_answer(struct executor *x, const char *text, size_t n, const char *why) {
+bool executor_answer(struct executor *x, const char *text, size_t n, const char *why) {
     pthread_mutex_lock(&x->lock);
-    if (x->asking == ASKED || (why && x->asking == TO_ASK)) { /* a line that came before its question answers nothing */
+    /* A line that came before its question answers nothing. */
+    const bool awaited = x->asking == ASKED || (why && x->asking == TO_ASK);
+    if (awaited) {
         if (why)
             err_set(&x->why, STATUS_IO, "%s", why);
         else if (buf_add(&x->answer, text, n))
@@ -115,6 +114,7 @@ void executor_answer(struct executor *x, const char *text, size_t n, const char 
         pthread_cond_broadcast(&x->changed);
     }
     pthread_mutex_unlock(&x->lock);
+    return awaited;
 }
 
 /* ---- what libraries print ---- */
@@ -127,7 +127,7 @@ static void print(void *arg, bool to_stderr, const char *p, size_t n) {
     if (x->print_to) {
         text_whole(&x->held[to_stderr], p, n, false, &text);
         iopub_stream(x->print_to, to_stderr, buf_text(&text), text.n);
-    } else if (x->log >= 0 && write(x->log, p, n) < 0)
+    } else if (x->use.log >= 0 && write(x->use.log, p, n) < 0)
         log_at(LOG_DEBUG, "stderr: %s", strerror(errno));
     pthread_mutex_unlock(&x->printing);
     buf_fini(&text);
@@ -148,7 +148,7 @@ static json_t *expressions(struct executor *x, const json_t *asked) {
     json_object_foreach((json_t *)asked, name, value) {
         struct err e = { 0 };
         const char *code = json_string_value(value);
-        json_t *data = code ? interp_expression(x->interp, code, &e) : NULL, *o;
+        json_t *data = code ? interp_expression(x->use.interp, code, &e) : NULL, *o;
         if (data)
             o = json_pack("{s:s, s:o, s:{}}", "status", "ok", "data", data, "metadata");
         else {
@@ -164,39 +164,45 @@ static void finish(struct executor *x, struct job *j, struct out *o, const struc
     j->failed = e->code != 0;
     if (j->failed) {
         r = error_reply(e);
-        if (!j->silent) iopub_post(x->iopub, "error", o->to.parent, o->to.parent_n, error_output(e));
+        if (!j->silent) iopub_post(x->use.iopub, "error", o->to.parent, o->to.parent_n, error_output(e));
         json_object_set_new(r, "user_expressions", json_object());
     } else {
         r = json_pack("{s:s}", "status", "ok");
         json_object_set_new(r, "user_expressions",
                             expressions(x, json_object_get(j->request.msg.content, "user_expressions")));
-        if (j->store && o->result.n) history_result(x->history, j->count, o->result.p, o->result.n);
+        if (j->store && o->result.n) history_result(x->use.history, j->count, o->result.p, o->result.n);
     }
     json_object_set_new(r, "execution_count", json_integer(j->count));
     json_object_set(r, "payload", o->payload);
     j->reply = r;
 }
+static void stop_cell(void *x) { executor_interrupt(x); }
 static void run_job(struct executor *x, struct job *j) {
     struct err e = { 0 };
-    struct out o = { .to = { .io = x->iopub, .stop = &x->interrupt.on },
+    struct out o = { .to = { .io = x->use.iopub, .stop = &x->interrupt.on },
                      .interrupt = &x->interrupt,
                      .silent = j->silent,
                      .allow_stdin = j->allow_stdin,
+                     .beside = !x->use.main,
                      .count = j->count,
                      .ask = ask,
-                     .ask_arg = x };
+                     .ask_arg = x,
+                     .comms = x->use.comms,
+                     .session = json_string_value(json_object_get(j->request.msg.header, "session")),
+                     .stop = stop_cell,
+                     .stop_arg = x };
     o.to.parent = message_header(&j->request.msg, &o.to.parent_n);
     date_now(j->started);
-    if (j->store) history_add(x->history, j->count, j->code, j->code_n);
+    if (j->store) history_add(x->use.history, j->count, j->code, j->code_n);
     print_to(x, j->silent ? NULL : &o.to);
     int rc = out_begin(&o) ? err_set(&e, STATUS_NOMEM, "no memory to run the cell") : 0;
-    if (!rc) rc = interp_execute(x->interp, &o, j->code, j->code_n, &e);
+    if (!rc) rc = interp_execute(x->use.interp, &o, j->code, j->code_n, &e);
     if (rc) err_set(&e, rc, "the cell failed");
     out_settle(&o);
     redirect_drain(x->redirect);
     print_to(x, NULL);
     finish(x, j, &o, &e);
-    iopub_flush(x->iopub); /* the reply follows its outputs on the wire */
+    iopub_flush(x->use.iopub); /* the reply follows its outputs on the wire */
     out_fini(&o);
 }
 static void *run(void *arg) {
@@ -204,8 +210,8 @@ static void *run(void *arg) {
     pthread_mutex_lock(&x->lock);
     for (;;) {
         while (!x->next && !x->stopping) pthread_cond_wait(&x->changed, &x->lock);
-        if (x->stopping) break;
         struct job *j = x->next;
+        if (!j) break;
         x->next = NULL;
         pthread_mutex_unlock(&x->lock);
         run_job(x, j);
@@ -215,6 +221,7 @@ static void *run(void *arg) {
     }
     x->ended = true;
     pthread_cond_broadcast(&x->changed);
+    tell_io(x);
     pthread_mutex_unlock(&x->lock);
     return NULL;
 }
@@ -226,29 +233,25 @@ void executor_start(struct executor *x, struct job *j) {
     pthread_mutex_unlock(&x->lock);
 }
 struct job *executor_finished(struct executor *x) {
-    uint64_t count;
-    if (read(x->ready, &count, sizeof count) < 0 && errno != EAGAIN) log_at(LOG_DEBUG, "executor: %s", strerror(errno));
     pthread_mutex_lock(&x->lock);
     struct job *j = x->done;
     x->done = NULL;
     pthread_mutex_unlock(&x->lock);
     return j;
 }
-int executor_fd(const struct executor *x) { return x->ready; }
 void executor_interrupt(struct executor *x) {
     interrupt_raise(&x->interrupt);
     pthread_mutex_lock(&x->lock);
     pthread_cond_broadcast(&x->changed);
     pthread_mutex_unlock(&x->lock);
-    iopub_wake(x->iopub);
+    iopub_wake(x->use.iopub);
 }
 
 static void executor_free(struct executor *x) {
-    redirect_close(x->redirect, x->log);
+    redirect_close(x->redirect, x->use.log);
     job_free(x->next);
     job_free(x->done);
     interrupt_fini(&x->interrupt);
-    if (x->ready >= 0) close(x->ready);
     buf_fini(&x->answer);
     for (int i = 0; i < 2; i++) buf_fini(&x->held[i]);
     pthread_mutex_destroy(&x->lock);
@@ -256,21 +259,18 @@ static void executor_free(struct executor *x) {
     pthread_cond_destroy(&x->changed);
     mem_free(x);
 }
-int executor_open(struct executor **out, struct interp *in, struct iopub *io, struct history *h, int log,
-                  struct err *e) {
+int executor_open(struct executor **out, const struct executor_parts *parts, struct err *e) {
     *out = NULL;
     struct executor *x = mem_zero(1, sizeof *x);
     if (!x) return err_set(e, STATUS_NOMEM, "no memory for the executor");
-    *x = (struct executor){ .interp = in, .iopub = io, .history = h, .log = log };
+    x->use = *parts;
     pthread_mutex_init(&x->lock, NULL);
     pthread_mutex_init(&x->printing, NULL);
     pthread_cond_init(&x->changed, NULL);
     buf_init(&x->answer, 1 << 20);
     for (int i = 0; i < 2; i++) buf_init(&x->held[i], 1 << 16);
-    x->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int rc = x->ready < 0 ? err_set(e, STATUS_IO, "eventfd: %s", strerror(errno)) : 0;
-    if (!rc) rc = interrupt_init(&x->interrupt, e);
-    if (!rc) rc = redirect_open(&x->redirect, print, x, e);
+    int rc = interrupt_init(&x->interrupt, e);
+    if (!rc && parts->main) rc = redirect_open(&x->redirect, print, x, e);
     if (!rc) rc = thread_start(&x->thread, "executor", true, run, x, e);
     if (!rc)
         *out = x;
@@ -278,23 +278,27 @@ int executor_open(struct executor **out, struct interp *in, struct iopub *io, st
         executor_free(x);
     return rc;
 }
-bool executor_stop(struct executor *x, int ms) {
+void executor_end(struct executor *x) {
+    executor_interrupt(x);
+    pthread_mutex_lock(&x->lock);
+    x->stopping = true;
+    pthread_cond_broadcast(&x->changed);
+    pthread_mutex_unlock(&x->lock);
+}
+bool executor_ended(struct executor *x, int ms) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += ms / 1000;
     until.tv_nsec += ms % 1000 * 1000000L;
     if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
-    executor_interrupt(x);
     pthread_mutex_lock(&x->lock);
-    x->stopping = true;
-    pthread_cond_broadcast(&x->changed);
-    int rc = 0;
-    while (!x->ended && !rc) rc = pthread_cond_timedwait(&x->changed, &x->lock, &until);
+    for (int rc = 0; !x->ended && !rc;) rc = pthread_cond_timedwait(&x->changed, &x->lock, &until);
     const bool ended = x->ended;
     pthread_mutex_unlock(&x->lock);
-    if (ended) pthread_join(x->thread, NULL);
     return ended;
 }
 void executor_close(struct executor *x) {
-    if (x) executor_free(x);
+    if (!x) return;
+    pthread_join(x->thread, NULL);
+    executor_free(x);
 }

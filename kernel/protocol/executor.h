@@ -1,4 +1,4 @@
-/* executor.h - the thread that runs cells, one at a time. The io thread gives it a job and takes it back finished. */
+/* executor.h - a thread that runs cells, one at a time. The io thread gives it a job and takes it back finished. */
 #ifndef JAEDA_KERNEL_PROTOCOL_EXECUTOR_H
 #define JAEDA_KERNEL_PROTOCOL_EXECUTOR_H
 #include "history.h"
@@ -29,24 +29,32 @@ json_t *error_output(const struct err *e);
 json_t *error_reply(const struct err *e);
 
 struct executor;
-/* interp, iopub, history are borrowed. log: descriptor for what libraries print while no cell runs. */
-int executor_open(struct executor **out, struct interp *in, struct iopub *io, struct history *h, int log,
-                  struct err *e);
-/* Interrupts, and waits at most `ms` for the cell to end; false: it did not, and nothing it uses may be freed. */
-bool executor_stop(struct executor *x, int ms);
-void executor_close(struct executor *x);     /* after executor_stop has given true; NULL is fine */
+struct executor_parts { /* all borrowed; they outlive the executor */
+    struct interp *interp;
+    struct iopub *iopub;
+    struct comms *comms; /* NULL: no widgets */
+    struct history *history;
+    int ready; /* eventfd: written when a job has finished, a question waits or the thread has ended */
+    bool main; /* it runs the main shell: what libraries print belongs to its cells; at most one */
+    int log;   /* where they print while no cell runs; -1: nowhere */
+};
+int executor_open(struct executor **out, const struct executor_parts *parts, struct err *e);
 void executor_interrupt(struct executor *x); /* any thread */
+/* Any thread. Interrupts; the thread ends when the job that it has is finished. */
+void executor_end(struct executor *x);
+/* After executor_end. Waits at most ms; false: it runs still, and nothing it uses may be freed. */
+bool executor_ended(struct executor *x, int ms);
+void executor_close(struct executor *x); /* after executor_ended has given true; NULL is fine */
 
 /* io thread only. */
-int executor_fd(const struct executor *x); /* readable when a job has finished or a question waits */
 /* Before the world hears that a cell is busy: from then on a SIGINT is meant for it. Only while none runs. */
 void executor_forget_interrupt(struct executor *x);
-void executor_start(struct executor *x, struct job *j); /* only while none runs */
+void executor_start(struct executor *x, struct job *j); /* only while none runs, and not after executor_end */
 struct job *executor_finished(struct executor *x);      /* NULL: not yet */
 /* Is there a question that has not been sent? Appends its prompt. */
 bool executor_question(struct executor *x, struct buf *prompt, bool *password);
 void executor_asked(struct executor *x); /* it has been sent */
-/* why NULL: here is the line. Else the wait ends in that error. Ignored when nothing was asked. */
-void executor_answer(struct executor *x, const char *text, size_t n, const char *why);
+/* why NULL: here is the line. Else the wait ends in that error. false: nothing was asked. */
+bool executor_answer(struct executor *x, const char *text, size_t n, const char *why);
 
 #endif

@@ -22,9 +22,11 @@ void server_shut_down(struct server *s); /* once the reply to this request has b
 json_t *answer_interrupt(struct server *s, const struct request *r, struct err *e);
 json_t *answer_shutdown(struct server *s, const struct request *r, struct err *e);
 json_t *answer_usage(struct server *s, const struct request *r, struct err *e);
-/* comm.c: no target is known yet, so every comm that a front end opens is closed again */
+json_t *answer_create_subshell(struct server *s, const struct request *r, struct err *e);
+json_t *answer_delete_subshell(struct server *s, const struct request *r, struct err *e);
+json_t *answer_list_subshell(struct server *s, const struct request *r, struct err *e);
+/* comm.c */
 json_t *answer_comm_info(struct server *s, const struct request *r, struct err *e);
-json_t *answer_comm_open(struct server *s, const struct request *r, struct err *e);
-json_t *answer_comm_other(struct server *s, const struct request *r, struct err *e);
+json_t *answer_comm(struct server *s, const struct request *r, struct err *e); /* comm_open, comm_msg, comm_close */
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "budget.h"
+#include "spool.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -36,7 +37,9 @@ struct iopub {
     /* the thread's own */
     struct budget budget;
     struct frames out, in;
-    struct buf running; /* header of the cell whose busy has been sent and whose idle has not */
+    struct spool *spool;
+    struct buf
+        running[IOPUB_CELLS]; /* headers of the cells whose busy has been sent and whose idle has not; n 0: free */
 };
 
 static void item_free(struct item *it) {
@@ -198,25 +201,66 @@ void iopub_wake(struct iopub *io) {
 
 /* ---- the thread ---- */
 
-/* No message is dropped: a subscriber that does not read blocks the send until its patience is used up. Then it, and
- * only it, loses messages until it reads again (ZeroMQ leaves its pipe out meanwhile). */
-static void send_patiently(struct iopub *io) {
-    const int64_t since = clock_us();
-    while (channel_send(io->xpub, &io->out) && errno == EAGAIN) {
-        const int64_t waited = clock_us() - since;
-        if (waited < (atomic_load(&io->closing) ? IOPUB_PATIENCE_MS / 20 : IOPUB_PATIENCE_MS) * 1000LL) {
-            zmq_poll(NULL, 0, 5);
-            continue;
-        }
-        log_at(LOG_WARN, "iopub: a subscriber has read nothing for %d s; it loses messages until it reads again",
-               (int)(waited / 1000000));
-        int on = 0;
-        zmq_setsockopt(io->xpub, ZMQ_XPUB_NODROP, &on, sizeof on);
-        channel_send(io->xpub, &io->out);
-        on = 1;
-        zmq_setsockopt(io->xpub, ZMQ_XPUB_NODROP, &on, sizeof on);
-        break;
+enum { MOST_PARTS = 16 };
+/* What io->out holds as messages that need no further copy. -1: there is no room to keep them. */
+static int make_parts(struct iopub *io, zmq_msg_t *part, bool anyhow) {
+    const struct frames *f = &io->out;
+    if (f->n > MOST_PARTS) return -1;
+    struct letter *l = spool_letter(io->spool, f->bytes.n, f->n, anyhow);
+    if (!l) return -1;
+    memcpy(letter_bytes(l), f->bytes.p, f->bytes.n);
+    bool failed = false;
+    for (int i = 0; i < f->n; i++) {
+        const size_t at = i ? f->end[i - 1] : 0;
+        zmq_msg_init(&part[i]);
+        if (!failed && !zmq_msg_init_data(&part[i], letter_bytes(l) + at, f->end[i] - at, letter_drop, l)) continue;
+        failed = true;
+        letter_drop(NULL, l);
     }
+    for (int i = 0; failed && i < f->n; i++) zmq_msg_close(&part[i]);
+    return failed ? -1 : 0;
+}
+static int send_parts(void *xpub, zmq_msg_t *part, int n) {
+    for (int i = 0; i < n; i++) {
+        int rc;
+        do rc = zmq_msg_send(&part[i], xpub, ZMQ_DONTWAIT | (i < n - 1 ? ZMQ_SNDMORE : 0));
+        while (rc < 0 && errno == EINTR);
+        if (rc < 0 && !i) return -1; /* only the first can fail: whole messages are counted */
+    }
+    return 0;
+}
+static void send_lossy(struct iopub *io, zmq_msg_t *part) {
+    int on = 0;
+    zmq_setsockopt(io->xpub, ZMQ_XPUB_NODROP, &on, sizeof on);
+    send_parts(io->xpub, part, io->out.n);
+    on = 1;
+    zmq_setsockopt(io->xpub, ZMQ_XPUB_NODROP, &on, sizeof on);
+}
+/* No message is dropped. ZeroMQ and the spool keep what a subscriber leaves unread, and the others do not notice. When
+ * they can keep no more, all wait as long as somebody reads. Nobody does: those that do not are cut off, and lose what
+ * was kept for them. */
+static void send_patiently(struct iopub *io) {
+    zmq_msg_t part[MOST_PARTS];
+    int64_t since = clock_us();
+    uint64_t gone = spool_gone(io->spool);
+    bool made = false, cut = false;
+    for (;; zmq_poll(NULL, 0, 5)) {
+        if (!made) made = !make_parts(io, part, cut);
+        if (made && !send_parts(io->xpub, part, io->out.n)) return;
+        const int patience = atomic_load(&io->closing) ? IOPUB_PATIENCE_MS / 60 : IOPUB_PATIENCE_MS;
+        const int64_t now = clock_us();
+        if (gone != spool_gone(io->spool)) since = now;
+        gone = spool_gone(io->spool);
+        if (now - since < (cut ? IOPUB_PATIENCE_MS / 60 : patience) * 1000LL) continue;
+        if (cut) break;
+        cut = true;
+        since = now;
+        log_at(LOG_WARN, "iopub: %d subscribers are cut off: they have read nothing for %d s, and no more can be kept",
+               channel_cut(io->xpub), patience / 1000);
+    }
+    if (made) send_lossy(io, part);
+    for (int i = 0; made && i < io->out.n; i++) zmq_msg_close(&part[i]);
+    if (!made) log_at(LOG_ERROR, "iopub: a message is lost: no memory");
 }
 static void send_now(struct iopub *io, struct outgoing *m) {
     if (sender_write(io->sender, &io->out, m, NULL))
@@ -237,15 +281,15 @@ static void welcome(struct iopub *io, const char *topic, size_t n) {
         send_now(io, &m);
     }
     json_decref(c);
-    if (io->running.n) { /* a front end that was reloaded learns that the kernel works */
+    for (int i = 0; i < IOPUB_CELLS; i++) { /* a front end that was reloaded learns that the kernel works */
         static const char busy[] = "{\"execution_state\":\"busy\"}";
         struct outgoing m = { .topic = "status",
-                              .parent = io->running.p,
-                              .parent_n = io->running.n,
+                              .parent = io->running[i].p,
+                              .parent_n = io->running[i].n,
                               .type = "status",
                               .content = busy,
                               .content_n = sizeof busy - 1 };
-        send_now(io, &m);
+        if (m.parent_n) send_now(io, &m);
     }
     buf_fini(&content);
     buf_fini(&name);
@@ -256,6 +300,16 @@ static void read_subscriptions(struct iopub *io) {
     while (channel_recv(io->xpub, &io->in, &fd) > 0) {
         const char *p = frames_at(&io->in, 0, &n);
         if (!io->in.failed && io->in.n == 1 && n && p[0] == 1) welcome(io, p + 1, n - 1);
+    }
+}
+static void note_cell(struct iopub *io, const struct item *it) {
+    const size_t n = it->kind == CELL_ENDS ? it->parent_n : 0; /* a beginning takes a free place */
+    for (int i = 0; i < IOPUB_CELLS; i++) {
+        struct buf *b = &io->running[i];
+        if (b->n != n || (n && memcmp(b->p, it->parent, n))) continue;
+        buf_reset(b);
+        if (!n) buf_add(b, it->parent, it->parent_n);
+        return;
     }
 }
 static void send_item(struct iopub *io, struct item *it) {
@@ -277,9 +331,9 @@ static void send_item(struct iopub *io, struct item *it) {
         m.content = stream.p;
         m.content_n = stream.n;
     }
+    if (!strcmp(it->type, "comm_open")) m.metadata = "{\"version\":\"2.1.0\"}"; /* of the widgets' protocol */
     if (m.content && !stream.failed) send_now(io, &m);
-    if (it->kind >= CELL_BEGINS) buf_reset(&io->running);
-    if (it->kind == CELL_BEGINS) buf_add(&io->running, it->parent, it->parent_n);
+    if (it->kind >= CELL_BEGINS) note_cell(io, it);
     if (!it->free_of_budget) budget_spend(&io->budget, it->kind == STREAM ? io->out.bytes.n : 0);
     buf_fini(&stream);
 }
@@ -339,7 +393,8 @@ static void iopub_free(struct iopub *io) {
     pthread_cond_destroy(&io->moved);
     frames_fini(&io->out);
     frames_fini(&io->in);
-    buf_fini(&io->running);
+    spool_close(io->spool);
+    for (int i = 0; i < IOPUB_CELLS; i++) buf_fini(&io->running[i]);
     mem_free(io);
 }
 int iopub_open(struct iopub **out, void *xpub, struct sender *sender, struct err *e) {
@@ -356,9 +411,10 @@ int iopub_open(struct iopub **out, void *xpub, struct sender *sender, struct err
     pthread_cond_init(&io->moved, NULL);
     frames_init(&io->out, SIZE_MAX / 2);
     frames_init(&io->in, 65536);
-    buf_init(&io->running, WIRE_MAX_MESSAGE);
+    for (int i = 0; i < IOPUB_CELLS; i++) buf_init(&io->running[i], WIRE_MAX_MESSAGE);
     budget_init(&io->budget, clock_us());
     int rc = io->wake < 0 ? err_set(e, STATUS_IO, "eventfd: %s", strerror(errno)) : 0;
+    if (!rc) rc = spool_open(&io->spool, e);
     if (!rc) rc = thread_start(&io->thread, "iopub", false, publish, io, e);
     if (!rc)
         *out = io;

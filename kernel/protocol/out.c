@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "cell.h"
+#include "kernel/interp.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -65,7 +66,11 @@ static struct capture *taker(const struct out *o, int kind) {
 static int emit(struct out *o, enum out_name name, const struct buf *text) {
     struct capture *c = taker(o, name);
     if (c) return buf_add(&c->text[name], buf_text(text), text->n), 0;
-    return o->silent ? 0 : iopub_stream(&o->to, name == OUT_STDERR, buf_text(text), text->n);
+    if (o->silent) return 0;
+    interp_pause(); /* the queue may be full */
+    const int rc = iopub_stream(&o->to, name == OUT_STDERR, buf_text(text), text->n);
+    interp_resume();
+    return rc;
 }
 static int stream_piece(struct out *o, enum out_name name, const char *p, size_t n, bool end) {
     struct buf whole;
@@ -104,6 +109,7 @@ static void settle(struct out *o) {
 void out_settle(struct out *o) {
     while (o->capture) out_capture_end(o, o->capture);
     settle(o);
+    if (o->comms) comms_end(o->comms, &o->to, NULL);
 }
 
 /* A captured update replaces the display that it names. Steals both. */
@@ -117,6 +123,12 @@ static void capture_display(struct capture *c, json_t *data, json_t *metadata, c
         return;
     }
     json_array_append_new(c->displays, new);
+}
+/* Steals content. */
+static void send(struct out *o, const char *type, const char *id, json_t *content) {
+    interp_pause();
+    iopub_show(&o->to, type, id, content);
+    interp_resume();
 }
 static void show(struct out *o, const char *type, json_t *data, json_t *metadata, const char *id) {
     struct capture *c = taker(o, 2);
@@ -133,7 +145,7 @@ static void show(struct out *o, const char *type, json_t *data, json_t *metadata
     if (o->silent)
         json_decref(content);
     else
-        iopub_show(&o->to, type, id, content);
+        send(o, type, id, content);
 }
 void out_display(struct out *o, json_t *data, json_t *metadata, const char *display_id, bool update) {
     show(o, update && display_id ? "update_display_data" : "display_data", data, metadata, display_id);
@@ -146,7 +158,7 @@ void out_result(struct out *o, json_t *data, json_t *metadata) {
 }
 void out_clear(struct out *o, bool wait) {
     if (o->silent || taker(o, 2)) return;
-    iopub_show(&o->to, "clear_output", NULL, json_pack("{s:b}", "wait", wait));
+    send(o, "clear_output", NULL, json_pack("{s:b}", "wait", wait));
 }
 void out_page(struct out *o, json_t *data) {
     json_array_append_new(o->payload, json_pack("{s:s, s:o, s:i}", "source", "page", "data", data, "start", 0));
@@ -167,11 +179,15 @@ int out_input(struct out *o, const char *prompt, bool password, struct buf *repl
         return err_set(e, STATUS_INVALID,
                        "this front end takes no input (allow_stdin is false): run the cell in a notebook");
     settle(o);
+    interp_pause();
     iopub_flush(o->to.io);
-    return o->ask(o->ask_arg, prompt, password, reply, e);
+    const int rc = o->ask(o->ask_arg, prompt, password, reply, e);
+    interp_resume();
+    return rc;
 }
 bool out_interrupted(const struct out *o) { return atomic_load(&o->interrupt->on); }
 int out_interrupt_fd(const struct out *o) { return o->interrupt->fd; }
+bool out_beside(const struct out *o) { return o->beside; }
 int out_execution_count(const struct out *o) { return o->count; }
 void out_new_display_id(struct out *o, char id[48]) {
     static atomic_ullong count;
@@ -188,4 +204,33 @@ void out_capture_begin(struct out *o, struct capture *c) {
 void out_capture_end(struct out *o, struct capture *c) {
     settle(o);
     if (o->capture == c) o->capture = c->outer;
+}
+
+/* ---- widgets ---- */
+
+bool out_widgets(const struct out *o) {
+    return o->comms && !o->silent && !taker(o, 2) && comms_widgets(o->comms, o->session);
+}
+bool out_model_open(struct out *o, char id[48], json_t *state, json_t *clicked) {
+    const struct comm_button button = { .clicked = clicked, .click = o->stop, .arg = o->stop_arg };
+    if (!o->comms) {
+        json_decref(state);
+        json_decref(clicked);
+        return false;
+    }
+    out_new_display_id(o, id);
+    interp_pause();
+    const int rc = comms_model(o->comms, &o->to, id, state, &button);
+    interp_resume();
+    return !rc;
+}
+void out_model_set(struct out *o, const char *id, json_t *changes) {
+    interp_pause();
+    comms_set(o->comms, &o->to, id, changes);
+    interp_resume();
+}
+void out_model_close(struct out *o, const char *id) {
+    interp_pause();
+    comms_end(o->comms, &o->to, id);
+    interp_resume();
 }

@@ -1,6 +1,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "handlers.h"
+#include "kernel/interp.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -8,11 +9,9 @@
 #include <zmq.h>
 
 enum {
-    MAX_WAITING = 1000,           /* queued cells */
-    MAX_WAITING_BYTES = 64 << 20, /* their messages */
-    ABORT_QUIET_MS = 30,          /* a failed cell's reply waits until no cell has come for so long, */
-    ABORT_MOST_MS = 1000,         /* and no longer than this: those that come were sent before it */
-    STDIN_TRY_MS = 50,            /* between attempts to reach a client whose stdin is still connecting */
+    ABORT_QUIET_MS = 30,  /* a failed cell's reply waits until no cell has come for so long, */
+    ABORT_MOST_MS = 1000, /* and no longer than this: those that come were sent before it */
+    STDIN_TRY_MS = 50,    /* between attempts to reach a client whose stdin is still connecting */
     STDIN_PATIENCE_MS = 3000,
 };
 static const char CLIENTS[] = "inproc://shell-clients"; /* ZeroMQ tells there when one disconnects */
@@ -25,22 +24,17 @@ struct server {
     struct frames in, out;
     struct wire_replay *replay;
     struct usage usage;
-    struct job *first, *last; /* cells that wait */
-    int waiting;
-    size_t waiting_bytes;
-    struct job *running;  /* with the executor, or finished and not yet answered */
-    struct job *finished; /* running, when it is to be answered at answer_us */
-    int64_t answer_us, latest_us;
-    int count;
-    int64_t question_us; /* since when a question could not be delivered; 0: none */
-    char question_id[64];
-    bool shut_down; /* asked for: no further cell starts */
+    int count;      /* of the cells that were stored, in all shells */
+    bool shut_down; /* asked for */
 };
 const struct server_parts *server_parts(const struct server *s) { return &s->use; }
 struct usage *server_usage(struct server *s) {
     return &s->usage;
 }
-void server_shut_down(struct server *s) { s->shut_down = true; }
+void server_shut_down(struct server *s) {
+    shells_end(s->use.shells);
+    s->shut_down = true;
+}
 
 /* ---- sending ---- */
 
@@ -51,10 +45,12 @@ static void status(struct server *s, const struct request *r, const char *state,
 }
 static void begin(struct server *s, const struct request *r) { status(s, r, "busy", false); }
 /* A bare idle would make a server believe that the kernel rests: while a cell runs, its busy follows. */
-static void end(struct server *s, const struct request *r) {
-    status(s, r, "idle", false);
-    if (s->running) status(s, &s->running->request, "busy", false);
+static void idle(struct server *s, const struct request *r, bool cell) {
+    status(s, r, "idle", cell);
+    const struct shell *h = shells_busy(s->use.shells);
+    if (h) status(s, &h->running->request, "busy", false);
 }
+static void end(struct server *s, const struct request *r) { idle(s, r, false); }
 /* Sends to the client of r over this socket. Steals content and metadata. 0, or why not, as an errno. */
 static int send_to(struct server *s, void *socket, const struct request *r, const char *type, json_t *content,
                    json_t *metadata, char *id) {
@@ -123,125 +119,122 @@ static void refuse_cell(struct server *s, const struct request *r, const struct 
     reply(s, r, "execute_reply", content, NULL);
     end(s, r);
 }
-static void put_off_answer(struct server *s) {
-    s->answer_us = clock_us() + ABORT_QUIET_MS * 1000;
-    if (s->answer_us > s->latest_us) s->answer_us = s->latest_us;
+static void put_off_answer(struct shell *h) {
+    h->answer_us = clock_us() + ABORT_QUIET_MS * 1000;
+    if (h->answer_us > h->latest_us) h->answer_us = h->latest_us;
+}
+/* The shell that its header names. */
+static struct shell *shell_of(struct server *s, const struct request *r, struct err *e) {
+    const json_t *id = json_object_get(r->msg.header, "subshell_id");
+    if (id && !json_is_string(id) && !json_is_null(id)) {
+        err_set(e, STATUS_INVALID, "subshell_id is no text");
+        return NULL;
+    }
+    return shells_find(s->use.shells, json_string_value(id), e);
 }
 static void queue_cell(struct server *s, struct request *r) {
     struct err e = { 0 };
-    const size_t bytes = r->msg.frames.bytes.n;
-    if (s->waiting >= MAX_WAITING || s->waiting_bytes + bytes > MAX_WAITING_BYTES)
-        err_set(&e, STATUS_BUSY, "%d cells wait already: run this one later", s->waiting);
+    struct shell *h = shell_of(s, r, &e), *beside = NULL;
+    if (h) shells_room(s->use.shells, r->msg.frames.bytes.n, &e);
     struct job *j = e.code ? NULL : job_new(r, &e);
     if (!j) {
         refuse_cell(s, r, &e);
         return;
     }
-    if (s->last)
-        s->last->next = j;
-    else
-        s->first = j;
-    s->last = j;
-    s->waiting++;
-    s->waiting_bytes += bytes;
-    if (s->finished) put_off_answer(s);
+    if (h->running && interp_beside(s->use.interp, j->code, j->code_n)) beside = shells_hidden(s->use.shells);
+    shells_queue(s->use.shells, beside ? beside : h, j);
+    if (!beside && h->finished) put_off_answer(h);
 }
-static struct job *next_cell(struct server *s) {
-    struct job *j = s->first;
-    if (!j) return NULL;
-    s->first = j->next;
-    if (!s->first) s->last = NULL;
-    j->next = NULL;
-    s->waiting--;
-    s->waiting_bytes -= j->request.msg.frames.bytes.n;
-    return j;
-}
-static void abort_waiting(struct server *s) {
-    for (struct job *j; (j = next_cell(s)); job_free(j)) {
+static void abort_waiting(struct server *s, struct shell *h) {
+    for (struct job *j; (j = shells_take(s->use.shells, h)); job_free(j)) {
         begin(s, &j->request);
         reply(s, &j->request, "execute_reply",
               json_pack("{s:s, s:i}", "status", "aborted", "execution_count", s->count), NULL);
         end(s, &j->request);
     }
 }
-static void start_next(struct server *s) {
-    if (s->shut_down && !s->running) abort_waiting(s);
-    struct job *j = s->running ? NULL : next_cell(s);
-    if (!j) return;
+static void start_next(struct server *s, struct shell *h) {
+    if (h->running || !h->first) return;
+    if (!shells_arm(s->use.shells, h)) {
+        abort_waiting(s, h);
+        return;
+    }
+    struct job *j = shells_take(s->use.shells, h);
     size_t n;
     const char *parent = message_header(&j->request.msg, &n);
-    executor_forget_interrupt(s->use.executor);
     status(s, &j->request, "busy", true);
     if (j->store) s->count++;
     j->count = s->count;
     if (!j->silent)
         iopub_post(s->use.iopub, "execute_input", parent, n,
                    json_pack("{s:s%, s:i}", "code", j->code, j->code_n, "execution_count", j->count));
-    s->running = j;
-    executor_start(s->use.executor, j);
+    h->running = j;
+    executor_start(h->executor, j);
 }
-static void answer_cell(struct server *s) {
-    struct job *j = s->finished;
+static void answer_cell(struct server *s, struct shell *h) {
+    struct job *j = h->finished;
     const bool stop = j->failed && j->stop_on_error;
     reply(s, &j->request, "execute_reply", j->reply,
           json_pack("{s:s, s:s}", "started", j->started, "status", j->failed ? "error" : "ok"));
     j->reply = NULL;
-    s->running = s->finished = NULL;
-    status(s, &j->request, "idle", true);
+    h->running = h->finished = NULL;
+    idle(s, &j->request, true);
     job_free(j);
-    if (stop) abort_waiting(s);
+    if (stop) abort_waiting(s, h);
 }
 /* now: the reply of a failed cell does not wait for the cells behind it. */
-static void look_at_executor(struct server *s, bool now) {
-    struct job *j = executor_finished(s->use.executor);
+static void look_at_cell(struct server *s, struct shell *h, bool now) {
+    struct job *j = executor_finished(h->executor);
     if (j) {
-        s->finished = j;
-        s->latest_us = clock_us() + (j->failed && j->stop_on_error ? ABORT_MOST_MS * 1000 : 0);
-        put_off_answer(s);
+        h->finished = j;
+        h->latest_us = clock_us() + (j->failed && j->stop_on_error ? ABORT_MOST_MS * 1000 : 0);
+        put_off_answer(h);
     }
-    if (s->finished && (now || clock_us() >= s->answer_us)) answer_cell(s);
-    start_next(s);
+    if (h->finished && (now || clock_us() >= h->answer_us)) answer_cell(s, h);
+    start_next(s, h);
 }
 
 /* ---- questions of a running cell ---- */
 
-static void no_answer(struct server *s, const char *why) {
-    s->question_us = 0;
-    executor_answer(s->use.executor, NULL, 0, why);
+static bool no_answer(struct shell *h, const char *why) {
+    h->question_us = 0;
+    return executor_answer(h->executor, NULL, 0, why);
 }
-static void look_for_question(struct server *s) {
+static void look_for_question(struct server *s, struct shell *h) {
     struct buf prompt;
     bool password;
     buf_init(&prompt, 1 << 20);
-    if (!s->running || !executor_question(s->use.executor, &prompt, &password)) {
-        s->question_us = 0;
+    if (!h->running || !executor_question(h->executor, &prompt, &password)) {
+        h->question_us = 0;
         buf_fini(&prompt);
         return;
     }
-    const int why = send_to(s, s->input, &s->running->request, "input_request",
+    const int why = send_to(s, s->input, &h->running->request, "input_request",
                             json_pack("{s:s%, s:b}", "prompt", buf_text(&prompt), prompt.n, "password", password), NULL,
-                            s->question_id);
+                            h->question_id);
     buf_fini(&prompt);
-    if (!s->question_us) s->question_us = clock_us();
+    if (!h->question_us) h->question_us = clock_us();
     if (!why) {
-        s->question_us = 0;
-        executor_asked(s->use.executor);
-    } else if (why != EHOSTUNREACH || clock_us() - s->question_us > STDIN_PATIENCE_MS * 1000LL)
-        no_answer(s, "the front end cannot be asked: it has left, or has no stdin channel");
+        h->question_us = 0;
+        executor_asked(h->executor);
+    } else if (why != EHOSTUNREACH || clock_us() - h->question_us > STDIN_PATIENCE_MS * 1000LL)
+        no_answer(h, "the front end cannot be asked: it has left, or has no stdin channel");
 }
 /* Only the client that was asked may answer, and only the question that is open: one answered late, after an
- * interrupt, must not become the next question's password. */
-static void input_reply(struct server *s, const struct request *r) {
+ * interrupt, must not become the next question's password. false: this shell has not asked it. */
+static bool take_line(const struct server *s, struct shell *h, const struct request *r) {
     const char *asked = json_string_value(json_object_get(r->msg.parent, "msg_id"));
     const json_t *value = json_object_get(r->msg.content, "value");
     const size_t own = strlen(s->use.sender->session);
-    if (strcmp(r->msg.type, "input_reply") || !s->running || !message_same_sender(&r->msg, &s->running->request.msg))
-        return;
-    if (asked && !strncmp(asked, s->use.sender->session, own) && strcmp(asked, s->question_id)) return;
+    if (!h->running || !message_same_sender(&r->msg, &h->running->request.msg)) return false;
+    if (asked && !strncmp(asked, s->use.sender->session, own) && strcmp(asked, h->question_id)) return false;
     if (json_is_string(value))
-        executor_answer(s->use.executor, json_string_value(value), json_string_length(value), NULL);
-    else
-        no_answer(s, "the front end's input_reply has no value");
+        return executor_answer(h->executor, json_string_value(value), json_string_length(value), NULL);
+    return no_answer(h, "the front end's input_reply has no value");
+}
+static void input_reply(struct server *s, const struct request *r) {
+    struct shell *h = strcmp(r->msg.type, "input_reply") ? NULL : shells_main(s->use.shells);
+    while (h && !take_line(s, h, r)) h = h->next;
 }
 /* Frames of the monitor: {u16 event, u32 value: the descriptor}, address. */
 static void client_left(struct server *s) {
@@ -252,7 +245,8 @@ static void client_left(struct server *s) {
         const char *p = frames_at(&s->in, 0, &n);
         if (n < 6) continue;
         memcpy(&fd, p + 2, sizeof fd);
-        if (s->running && s->running->request.fd == (int)fd) no_answer(s, "the front end that was asked has left");
+        for (struct shell *h = shells_main(s->use.shells); h; h = h->next)
+            if (h->running && h->running->request.fd == (int)fd) no_answer(h, "the front end that was asked has left");
     }
 }
 
@@ -296,12 +290,22 @@ static bool receive(struct server *s, void *socket, enum channel channel) {
     message_fini(&r.msg);
     return true;
 }
-static long pause_ms(const struct server *s) {
-    if (s->finished) {
-        const int64_t left = s->answer_us - clock_us();
-        return left > 0 ? (long)(left / 1000 + 1) : 0;
+static void look_at_shells(struct server *s, bool now) {
+    shells_heard(s->use.shells);
+    for (struct shell *h = shells_main(s->use.shells); h; h = h->next) {
+        look_at_cell(s, h, now || h->leaving);
+        look_for_question(s, h);
     }
-    return s->question_us ? STDIN_TRY_MS : -1;
+    shells_reap(s->use.shells);
+}
+static long pause_ms(const struct server *s) {
+    long shortest = -1;
+    for (const struct shell *h = shells_main(s->use.shells); h; h = h->next) {
+        long ms = h->question_us ? STDIN_TRY_MS : -1;
+        if (h->finished) ms = h->answer_us > clock_us() ? (h->answer_us - clock_us()) / 1000 + 1 : 0;
+        if (ms >= 0 && (shortest < 0 || ms < shortest)) shortest = ms;
+    }
+    return shortest;
 }
 static void *serve(void *arg) {
     struct server *s = arg;
@@ -310,7 +314,7 @@ static void *serve(void *arg) {
         { .socket = s->shell, .events = ZMQ_POLLIN },
         { .socket = s->input, .events = ZMQ_POLLIN },
         { .socket = s->clients, .events = ZMQ_POLLIN },
-        { .fd = executor_fd(s->use.executor), .events = ZMQ_POLLIN },
+        { .fd = shells_fd(s->use.shells), .events = ZMQ_POLLIN },
         { .fd = s->stop, .events = ZMQ_POLLIN },
     };
     const uint64_t one = 1;
@@ -322,18 +326,17 @@ static void *serve(void *arg) {
         receive(s, s->shell, CHANNEL_SHELL);
         receive(s, s->input, CHANNEL_STDIN);
         client_left(s);
-        look_at_executor(s, false);
-        look_for_question(s);
+        look_at_shells(s, false);
         if (s->shut_down && !told) told = write(s->use.quit, &one, sizeof one) == sizeof one;
     }
-    s->shut_down = true;
-    look_at_executor(s, true);
+    shells_end(s->use.shells);
+    look_at_shells(s, true);
     return NULL;
 }
 
 /* ---- opening and closing ---- */
 
-static int bind_all(struct server *s, void *context, const struct connection *c, struct err *e) {
+static int bind_all(struct server *s, void *context, struct connection *c, struct err *e) {
     int on = 1;
     s->control = channel_bind(context, ZMQ_ROUTER, c, CHANNEL_CONTROL, e);
     s->shell = s->control ? channel_bind(context, ZMQ_ROUTER, c, CHANNEL_SHELL, e) : NULL;
@@ -350,15 +353,13 @@ static void server_free(struct server *s) {
     void *const sockets[] = { s->control, s->shell, s->input, s->clients };
     for (int i = 0; i < 4; i++)
         if (sockets[i]) zmq_close(sockets[i]);
-    for (struct job *j; (j = next_cell(s));) job_free(j);
-    job_free(s->finished);
     frames_fini(&s->in);
     frames_fini(&s->out);
     wire_replay_close(s->replay);
     if (s->stop >= 0) close(s->stop);
     mem_free(s);
 }
-int server_open(struct server **out, void *context, const struct connection *c, const struct server_parts *parts,
+int server_open(struct server **out, void *context, struct connection *c, const struct server_parts *parts,
                 struct err *e) {
     *out = NULL;
     struct server *s = mem_zero(1, sizeof *s);

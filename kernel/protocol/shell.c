@@ -26,11 +26,11 @@ static json_t *answer_kernel_info(struct server *s, const struct request *r, str
     json_t *language = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", "jaeda", "version", JAEDA_VERSION,
                                  "mimetype", "text/x-jaeda", "file_extension", ".jaeda", "pygments_lexer", "bash",
                                  "codemirror_mode", "shell", "nbconvert_exporter", "script");
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:[], s:b, s:[]}", "status", "ok", "protocol_version", "5.5",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:[], s:b, s:[s]}", "status", "ok", "protocol_version", "5.5",
                      "implementation", "jaeda", "implementation_version", JAEDA_VERSION, "language_info", language,
                      "banner",
                      "Jaeda " JAEDA_VERSION ": language models, run and measured. %lsmagic lists what there is.",
-                     "help_links", "debugger", 0, "supported_features");
+                     "help_links", "debugger", 0, "supported_features", "kernel subshells");
 }
 static json_t *answer_complete(struct server *s, const struct request *r, struct err *e) {
     size_t n, i;
@@ -84,12 +84,15 @@ static const struct handler table[] = {
     { "is_complete_request", "is_complete_reply", answer_is_complete },
     { "history_request", "history_reply", answer_history },
     { "comm_info_request", "comm_info_reply", answer_comm_info },
-    { "comm_open", NULL, answer_comm_open },
-    { "comm_msg", NULL, answer_comm_other },
-    { "comm_close", NULL, answer_comm_other },
+    { "comm_open", NULL, answer_comm },
+    { "comm_msg", NULL, answer_comm },
+    { "comm_close", NULL, answer_comm },
     { "interrupt_request", "interrupt_reply", answer_interrupt },
     { "shutdown_request", "shutdown_reply", answer_shutdown },
     { "usage_request", "usage_reply", answer_usage },
+    { "create_subshell_request", "create_subshell_reply", answer_create_subshell },
+    { "delete_subshell_request", "delete_subshell_reply", answer_delete_subshell },
+    { "list_subshell_request", "list_subshell_reply", answer_list_subshell },
 };
 const struct handler *handler_find(const char *request) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)

@@ -85,13 +85,13 @@ void wire_key_close(struct wire_key *k) {
     EVP_MAC_CTX_free(k->keyed);
     mem_free(k);
 }
-/* HMAC of the four frames from header on, raw and as lower-case hex. */
-static int sign(const struct wire_key *k, const struct frames *f, int header, unsigned char raw[EVP_MAX_MD_SIZE],
-                char hex[2 * EVP_MAX_MD_SIZE + 1]) {
+/* HMAC of the frames [first, end), raw and as lower-case hex. */
+static int sign(const struct wire_key *k, const struct frames *f, int first, int end,
+                unsigned char raw[EVP_MAX_MD_SIZE], char hex[2 * EVP_MAX_MD_SIZE + 1]) {
     size_t n = 0;
     EVP_MAC_CTX *c = EVP_MAC_CTX_dup(k->keyed);
     int ok = c != NULL;
-    for (int i = header; ok && i < header + 4; i++) {
+    for (int i = first; ok && i < end; i++) {
         const char *p = frames_at(f, i, &n);
         ok = p && EVP_MAC_update(c, (const unsigned char *)p, n);
     }
@@ -117,17 +117,20 @@ bool wire_replay_seen(struct wire_replay *r, const unsigned char digest[WIRE_SEE
     memcpy(r->seen[ring][r->next[ring]++ % RING], digest, WIRE_SEEN);
     return false;
 }
-static int verify(const struct message *m, const struct wire_key *k, struct wire_replay *replay, struct err *e) {
+/* signature: its frame, before the `parts` that it signs. */
+static int verify(const struct frames *f, int signature, int parts, const struct wire_key *k,
+                  struct wire_replay *replay, struct err *e) {
     if (!k->keyed) return 0;
     unsigned char raw[EVP_MAX_MD_SIZE];
     char hex[2 * EVP_MAX_MD_SIZE + 1];
     size_t n;
-    const char *sig = frames_at(&m->frames, m->ids + 1, &n);
+    const char *sig = frames_at(f, signature, &n);
     if (!n) return err_set(e, STATUS_FORMAT, "it is not signed");
     /* The length first: comparing 64 bytes of a shorter frame would read beyond it. */
     if (n != 2 * k->digest)
         return err_set(e, STATUS_FORMAT, "its signature has %zu characters, not %zu", n, 2 * k->digest);
-    if (sign(k, &m->frames, m->ids + HEADER, raw, hex)) return err_set(e, STATUS_NOMEM, "no memory to verify it");
+    if (sign(k, f, signature + 1, signature + 1 + parts, raw, hex))
+        return err_set(e, STATUS_NOMEM, "no memory to verify it");
     if (CRYPTO_memcmp(hex, sig, n)) return err_set(e, STATUS_FORMAT, "its signature is wrong");
     if (replay && wire_replay_seen(replay, raw)) return err_set(e, STATUS_FORMAT, "it was received before (a replay)");
     return 0;
@@ -189,7 +192,7 @@ int wire_read(struct message *m, struct frames *f, const struct wire_key *key, s
         rc = err_set(e, STATUS_FORMAT, "it has no %s frame", DELIMITER);
     else if (m->frames.n - m->ids < PARTS)
         rc = err_set(e, STATUS_FORMAT, "it has %d frames behind %s, not 5", m->frames.n - m->ids - 1, DELIMITER);
-    if (!rc) rc = verify(m, key, replay, e);
+    if (!rc) rc = verify(&m->frames, m->ids + 1, PARTS - HEADER, key, replay, e);
     if (!rc) rc = parse(m, e);
     if (rc) message_fini(m);
     return rc;
@@ -240,7 +243,7 @@ int wire_write(struct frames *f, const struct wire_key *key, const struct outgoi
     int rc = add_header(&body, m) || frames_add(&body, m->parent ? m->parent : "{}", m->parent ? m->parent_n : 2) ||
              add_text(&body, m->metadata) ||
              frames_add(&body, m->content ? m->content : "{}", m->content ? m->content_n : 2);
-    if (!rc && key->keyed) rc = sign(key, &body, 0, raw, hex);
+    if (!rc && key->keyed) rc = sign(key, &body, 0, body.n, raw, hex);
     if (!rc)
         rc = add_identities(f, m) || frames_add(f, DELIMITER, strlen(DELIMITER)) || frames_add(f, hex, strlen(hex));
     for (int i = 0; !rc && i < body.n; i++) {
@@ -250,4 +253,27 @@ int wire_write(struct frames *f, const struct wire_key *key, const struct outgoi
     }
     frames_fini(&body);
     return rc ? -1 : 0;
+}
+
+/* ---- the startup handshake ---- */
+
+int wire_write_short(struct frames *f, const struct wire_key *key, const char *content, size_t n) {
+    struct frames body;
+    unsigned char raw[EVP_MAX_MD_SIZE];
+    char hex[2 * EVP_MAX_MD_SIZE + 1] = "";
+    frames_reset(f);
+    frames_init(&body, f->bytes.max);
+    int rc = frames_add(&body, content, n);
+    if (!rc && key->keyed) rc = sign(key, &body, 0, 1, raw, hex);
+    if (!rc)
+        rc =
+            frames_add(f, DELIMITER, strlen(DELIMITER)) || frames_add(f, hex, strlen(hex)) || frames_add(f, content, n);
+    frames_fini(&body);
+    return rc ? -1 : 0;
+}
+int wire_read_short(const struct frames *f, const struct wire_key *key, struct err *e) {
+    int at = 0;
+    while (at < f->n && !frames_equal(f, at, DELIMITER)) at++;
+    if (f->n - at < 3) return err_set(e, STATUS_FORMAT, "it has no %s, signature and content", DELIMITER);
+    return verify(f, at + 1, 1, key, NULL, e);
 }

@@ -1,4 +1,4 @@
-/* wire.h - Jupyter's frames <-> a signed message (messaging specification 5.5, "The wire protocol"). Pure: no socket,
+/* wire.h - Jupyter's frames <-> a signed message (messaging specification 5.6, "The wire protocol"). Pure: no socket,
  * no clock, no thread. A received message is verified before a byte of its JSON is parsed. */
 #ifndef JAEDA_KERNEL_PROTOCOL_WIRE_H
 #define JAEDA_KERNEL_PROTOCOL_WIRE_H
@@ -66,6 +66,11 @@ struct outgoing {
     size_t content_n;
 };
 int wire_write(struct frames *f, const struct wire_key *key, const struct outgoing *m); /* 0, or -1: no memory */
+
+/* The messages of the startup handshake have one frame behind the signature, and no header. 0, or -1: no memory. */
+int wire_write_short(struct frames *f, const struct wire_key *key, const char *content, size_t n);
+/* Is it one, signed as the key demands? Its content is not looked at. */
+int wire_read_short(const struct frames *f, const struct wire_key *key, struct err *e);
 
 /* Appends compact JSON. 0, or -1: no memory or text that is not UTF-8. */
 int wire_dump(struct buf *b, const json_t *value);

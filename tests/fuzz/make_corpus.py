@@ -181,8 +181,60 @@ TOKENIZER_MODEL = {
     "long-length": b"\x0a" + b"\xff" * 9 + b"\x01", "group": PIECES + b"\x0b" + BPE_SPEC, "field-0": b"\x02\x00", "text": b"version https://",
 }
 
+
+def chars(s):
+    return struct.pack("<H", len(s.encode())) + s.encode()
+
+
+def maybe(s):
+    """A text that may be missing: its length + 1, or 0."""
+    return struct.pack("<I", 0) if s is None else struct.pack("<I", len(s.encode()) + 1) + s.encode()
+
+
+def items(*raw):
+    return struct.pack("<I", len(raw)) + b"".join(raw)
+
+
+def frame(kind, body, n=None):
+    return struct.pack("<II", len(body) if n is None else n, kind) + body
+
+
+HELLO_FRAME, REQUEST, CANCEL, EVENT = range(4)
+PROGRESS, TEXT, PROFILE, MODELS, SYSTEM, FIT, DONE, FAIL = range(8)
+SETTINGS = struct.pack("<fffffiQ", 0.7, 0.9, 0, 1, 1.1, 40, 7) + struct.pack("<if?", 4, 1, True)
+INT = struct.Struct("<i").pack
+
+
+def request(kind, messages=(), stops=(), ids=(), fit=((), (), (), ()), model="tiny", extra=b""):
+    q = struct.pack("<Qii", 9, kind, 1) + b"".join(map(maybe, (model, "chat", None, "int8", None, None)))
+    q += struct.pack("<i", 512) + maybe("HOME=/x") + struct.pack("<i???d", 2, True, False, False, 600.0)
+    q += items(*(maybe(role) + maybe(said) for role, said in messages)) + maybe(None) + SETTINGS
+    q += items(*map(maybe, stops)) + items(*map(INT, ids)) + struct.pack("<ii?ii", 64, 0, True, 0, 3)
+    return frame(REQUEST, q + b"".join(items(*(maybe(x) if isinstance(x, str) else INT(x) for x in a)) for a in fit) + extra)
+
+
+def event(kind, body=b"", job=9):
+    return frame(EVENT, struct.pack("<IQ", kind, job) + body)
+
+
+TEXT_EVENT = event(TEXT, maybe("한\0글"))
+DONE_EVENT = event(DONE, struct.pack("<i", 3) + chars("###") + struct.pack("<4i2Q6d2?", *range(12), True, False) + SETTINGS
+                   + struct.pack("<d", 1.5) + chars("tiny") + chars("raw"))
+CODEC = {
+    "hello": frame(HELLO_FRAME, chars("0.1.0-abc") + chars("a.ipynb") + INT(77) + chars("")),
+    "generate": request(2, [("system", "하나"), ("user", "둘"), (None, None)], ["###", "끝"], [2, -1]),
+    "fit": request(8, fit=(["int8", "auto"], ["this"], [512, 2048], [1, 4])), "plain": request(5, model=None), "cancel": frame(CANCEL, struct.pack("<Q", 9)),
+    "stream": TEXT_EVENT + event(TEXT, maybe("")) + event(PROGRESS, chars("prefill") + struct.pack("<dd", 3, 9) + chars("tok") + struct.pack("<d", 1)) + DONE_EVENT,
+    "fail": event(FAIL, INT(-9) + chars("killed by signal 9")), "fail-unknown": event(FAIL, INT(-99) + chars("x")), "no-models": event(MODELS, items()),
+    "models-huge": event(MODELS, struct.pack("<I", 2**32 - 1)),
+    "kind-99": request(99), "event-99": event(99),
+    "longer": request(2, extra=b"x"), "cut": DONE_EVENT[:60] + b"\0" * 4, "frame-4": frame(4, b"x"), "frame-long": frame(EVENT, b"x", 2**32 - 1), "half": TEXT_EVENT[:-1],
+    "zero-in-name": request(2, model="a\0b"), "name-too-long": frame(HELLO_FRAME, chars("x" * 48) + chars("") + INT(1) + chars("")), "http": b"GET / HTTP/1.1\r\n\r\n", "empty": b"",
+    "fit-none": request(8, fit=(["int8"], [], [], [])), "stop-missing": request(2, stops=[None]),
+}
+
 for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER), ("safetensors", SAFETENSORS), ("config", CONFIG),
-                      ("tokenizer_json", TOKENIZER_JSON), ("tokenizer_model", TOKENIZER_MODEL)):
+                      ("tokenizer_json", TOKENIZER_JSON), ("tokenizer_model", TOKENIZER_MODEL), ("codec", CODEC)):
     (HERE / folder).mkdir(parents=True, exist_ok=True)
     for name, raw in files.items():
         (HERE / folder / name).write_bytes(raw)

@@ -9,10 +9,12 @@
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include <cmocka.h>
 
+static char data_home[] = "/tmp/jaeda-cells-XXXXXX"; /* the user's own results are not for tests */
 static struct interp *in;
 static struct out o;
 
@@ -34,6 +36,9 @@ static inline int setup(void **state) {
                                       .sampling = { .top_p = 1, .repetition_penalty = 1 },
                                       .model = "small",
                                       .template_name = "chatml" };
+    snprintf(data_home, sizeof data_home, "/tmp/jaeda-cells-XXXXXX");
+    if (!mkdtemp(data_home)) return -1;
+    setenv("XDG_DATA_HOME", data_home, 1);
     out_open(&o);
     return interp_open(&in, NULL, &e);
 }
@@ -41,7 +46,9 @@ static inline int teardown(void **state) {
     (void)state;
     interp_close(in);
     out_close(&o);
-    return 0;
+    char command[100];
+    snprintf(command, sizeof command, "rm -r %s", data_home);
+    return system(command);
 }
 static inline void fresh(void) {
     out_close(&o);

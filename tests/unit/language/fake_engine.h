@@ -3,6 +3,7 @@
 #define JAEDA_TEST_FAKE_ENGINE_H
 #include "engine/engine.h"
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,20 +25,31 @@ static struct fake {
     char load_format[16], revision[32], fit[200]; /* fit: "dtypes|machines|contexts|batches" */
     int opened, requests;
     atomic_int cancelled;
-    struct err fail; /* the next job ends in this */
-    bool absent;     /* LOAD finds no weights, unless dummy ones are asked for */
-    bool lost, hang; /* the connection breaks; the next job answers only when cancelled */
+    struct err fail;   /* the next job ends in this */
+    struct err refuse; /* engine_submit gives this */
+    bool absent;       /* LOAD finds no weights, unless dummy ones are asked for */
+    atomic_bool lost;  /* the connection is broken: fake_break */
+    bool hang;         /* the next jobs answer only when cancelled, or by fake_event */
     struct engine_profile profile;
     struct engine_done done;
 } fake;
 
-static void fake_push(struct engine *g, struct engine_event ev) {
-    ev.job = g->job;
+static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER; /* the queue: the hub's thread reads it */
+/* An event of any job, at any time. */
+static void fake_event(struct engine *g, uint64_t job, struct engine_event ev) {
+    ev.job = job;
+    pthread_mutex_lock(&fake_lock);
     g->queue[g->tail++ % FAKE_EVENTS] = ev;
+    pthread_mutex_unlock(&fake_lock);
     if (write(g->fd, &(uint64_t){ 1 }, 8) != 8) fake.lost = true;
 }
+static inline void fake_break(void) {
+    fake.lost = true;
+    if (write(fake.g->fd, &(uint64_t){ 1 }, 8) != 8) fake.lost = true;
+}
+static void fake_push(struct engine *g, struct engine_event ev) { fake_event(g, g->job, ev); }
 static void fake_text(struct engine *g, const char *text) {
-    fake_push(g, (struct engine_event){ .kind = ENGINE_EV_TEXT, .u.text = { text, strlen(text) } });
+    fake_push(g, (struct engine_event){ .kind = ENGINE_EV_TEXT, .u.text = { text, strlen(text), 1 } });
 }
 int engine_open(struct engine **out, const char *uri, struct err *e) {
     (void)uri, (void)e;
@@ -165,7 +177,7 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = { STATUS_NOTFOUND, "fetch it: hf" } });
     } else if (fake.fail.code) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = fake.fail });
-    } else if (!fake.hang) {
+    } else if (!fake.hang || q->kind == ENGINE_REQ_STATUS) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_DONE, .u.done = fake.done });
     }
 }
@@ -177,7 +189,9 @@ __attribute__((format(printf, 1, 2))) static void fake_fit_word(const char *fmt,
     va_end(ap);
 }
 int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e) {
-    (void)e;
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    if (fake.refuse.code) return err_set(e, fake.refuse.code, "%s", fake.refuse.text);
+    pthread_mutex_lock(&one_at_a_time);
     fake.last = *q;
     fake.requests++;
     snprintf(fake.model, sizeof fake.model, "%s", q->model ? q->model : "(last)");
@@ -202,26 +216,34 @@ int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, s
     }
     *job = ++g->job;
     fake_answer(g, q);
+    pthread_mutex_unlock(&one_at_a_time);
     return 0;
 }
 int engine_fd(const struct engine *g) { return g->fd; }
 int engine_next(struct engine *g, struct engine_event *ev) {
     uint64_t n;
     if (fake.lost) return -1;
-    if (g->head == g->tail) return read(g->fd, &n, 8) == 8 ? 0 : 0;
-    *ev = g->queue[g->head++ % FAKE_EVENTS];
-    return 1;
+    pthread_mutex_lock(&fake_lock);
+    const bool some = g->head != g->tail;
+    if (some) *ev = g->queue[g->head++ % FAKE_EVENTS];
+    pthread_mutex_unlock(&fake_lock);
+    return some ? 1 : read(g->fd, &n, 8) == 8 ? 0 : 0;
+}
+void engine_gone(const struct engine *g, struct err *e, struct buf *log) {
+    (void)g;
+    err_set(e, STATUS_GONE, "the engine was killed by signal 9: its models are unloaded. %%load starts it again");
+    if (log) buf_puts(log, "out of memory\n");
 }
 void engine_event_fini(struct engine_event *ev) { (void)ev; }
 void engine_cancel(struct engine *g, uint64_t job) {
-    (void)job;
     fake.cancelled++;
     struct engine_done done = fake.done;
     done.stop = ENGINE_STOP_CANCELLED;
     if (fake.last.kind == ENGINE_REQ_GENERATE)
-        fake_push(g, (struct engine_event){ .kind = ENGINE_EV_DONE, .u.done = done });
+        fake_event(g, job, (struct engine_event){ .kind = ENGINE_EV_DONE, .u.done = done });
     else
-        fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = { STATUS_CANCELLED, "interrupted" } });
+        fake_event(g, job,
+                   (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = { STATUS_CANCELLED, "interrupted" } });
 }
 const char *engine_stop_text(enum engine_stop s) {
     return s == ENGINE_STOP_EOS ? "end of text" : s == ENGINE_STOP_CANCELLED ? "cancelled" : "max_new_tokens";
@@ -234,5 +256,11 @@ bool engine_machine(int i, struct engine_machine *out) {
     return true;
 }
 const char *engine_version(void) { return "fake"; }
+const char *engine_build(void) { return "fake build"; }
+int engine_log(const char *uri, int lines, struct buf *out, struct err *e) {
+    (void)e;
+    buf_printf(out, "the last %d lines of %s with hf_abcdefghijkl\n", lines, uri);
+    return 0;
+}
 
 #endif

@@ -17,7 +17,9 @@ struct out {
     bool password;
     int cleared, ids, pipe[2];
     atomic_bool interrupted;
+    bool beside;
     struct capture *capture;
+    json_t *models; /* of widgets, by id; NULL: the front end shows none */
 };
 static inline void out_open(struct out *o) {
     *o = (struct out){ .displays = json_array() };
@@ -29,6 +31,7 @@ static inline void out_close(struct out *o) {
     json_decref(o->displays);
     json_decref(o->result);
     json_decref(o->page);
+    json_decref(o->models);
 }
 /* From any thread. */
 static inline void out_interrupt(struct out *o) {
@@ -75,8 +78,20 @@ int out_input(struct out *o, const char *prompt, bool password, struct buf *repl
 }
 bool out_interrupted(const struct out *o) { return o->interrupted; }
 int out_interrupt_fd(const struct out *o) { return o->pipe[0]; }
+bool out_beside(const struct out *o) { return o->beside; }
 int out_execution_count(const struct out *o) { return (void)o, 1; }
 void out_new_display_id(struct out *o, char id[48]) { snprintf(id, 48, "display-%d", ++o->ids); }
+bool out_widgets(const struct out *o) { return o->models != NULL; }
+bool out_model_open(struct out *o, char id[48], json_t *state, json_t *clicked) {
+    json_decref(clicked);
+    snprintf(id, 48, "model-%d", ++o->ids);
+    return !json_object_set_new(o->models, id, state);
+}
+void out_model_set(struct out *o, const char *id, json_t *changes) {
+    json_object_update(json_object_get(o->models, id), changes);
+    json_decref(changes);
+}
+void out_model_close(struct out *o, const char *id) { json_object_del(o->models, id); }
 void out_capture_begin(struct out *o, struct capture *c) {
     c->outer = o->capture;
     c->displays = json_array();

@@ -66,7 +66,7 @@ static void unknown_names(void **state) {
     fails("%%load\nx", STATUS_INVALID, "line magic %load does");
     fails("%bash", STATUS_INVALID, "write %%bash");
     fails("%%generate\n \n", STATUS_INVALID, "needs text");
-    fails("%load", STATUS_INVALID, "needs MODEL");
+    fails("%load", STATUS_INVALID, "has loaded no model yet");
     fails("%load train.py", STATUS_INVALID, "!cat train.py");
     fails("%load https://x.org/a.gguf", STATUS_INVALID, "fetches nothing");
     fails("%load pytorch_model.bin", STATUS_FORMAT, "safetensors and GGUF");
@@ -237,7 +237,7 @@ static void an_interrupt_keeps_what_was_written(void **state) {
 static void a_lost_engine_is_opened_again(void **state) {
     (void)state;
     fake.lost = true;
-    fails("%ps", STATUS_GONE, "engine is gone");
+    fails("%ps", STATUS_GONE, "its models are unloaded. %load");
     fake.lost = false;
     runs("%ps");
     assert_int_equal(fake.opened, 2);
