@@ -196,7 +196,7 @@ const struct magic magic_table[] = {
       "lists what was generated and profiled; show N: all of one, and what repeats it",
       "%runs --limit 5 --model 'polyglot*'\n%runs --grep lighthouse\n%runs show 41\n%runs delete 39 40\n%runs path" },
     { "engine", "", "[status|stop|restart|log|idle] [LIMIT]", MAGIC_LINE, GROUPS(engine), magic_engine,
-      "tells where the engine runs and what it does; stops or restarts it, shows its log, sets when it leaves by itself",
+      "tells about the engine; stops, restarts it, shows its log, sets when it leaves",
       "%engine\n%engine idle 30m\n%engine idle never\n%engine log -n 100\n%engine restart --load" },
     { "gpu", "nvidia_smi", "", MAGIC_LINE, NULL, magic_gpu, "tells what computes here", NULL },
     { "sysinfo", "", "", MAGIC_LINE, NULL, magic_sysinfo, "lists what a measurement depends on: machine, system, versions, models", NULL },
