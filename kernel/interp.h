@@ -5,12 +5,29 @@
 #include "out.h"
 
 struct interp;
+/* Cells that ran long or in the background; given by the protocol side. Any thread that runs cells. */
+struct job_info {
+    char name[48]; /* "3"; of an earlier kernel "20260131T090807-1234-3" */
+    char what[96], state[16], started[32], notebook[96];
+    double seconds;
+};
+struct job_host {
+    void *arg;
+    /* The newest last; all: of earlier kernels too, before them. Returns how many. */
+    int (*list)(void *arg, struct job_info *out, int cap, bool all);
+    /* Runs code in the background; its number. */
+    int (*start)(void *arg, const char *code, size_t n, int *number, struct err *e);
+    int (*stop)(void *arg, const char *name, struct err *e);
+    /* Shows what the job has shown and goes on until it ends or o is interrupted. name NULL: the one that runs, or the last. */
+    int (*attach)(void *arg, struct out *o, const char *name, struct err *e);
+};
 /* One line of this session's or an earlier one's inputs, for %history; given by the protocol side. */
 struct interp_host {
     void *arg;
     /* Calls line() for the last n inputs (n 0: all of this session), oldest first. session 0: this one. */
     void (*history)(void *arg, int session, int n, void (*line)(void *to, int session, int number, const char *input),
                     void *to);
+    const struct job_host *jobs; /* NULL: none are kept */
 };
 /* Never waits for a model or a device: the engine is opened by the first cell that needs it. */
 int interp_open(struct interp **out, const struct interp_host *host, struct err *e);

@@ -5,6 +5,7 @@
 #include "kernel/interp.h"
 #include "kernel/magics/hub.h"
 #include "protocol/comm.h"
+#include "protocol/jobs.h"
 #include "protocol/redirect.h"
 #include "protocol/registration.h"
 #include "protocol/server.h"
@@ -46,6 +47,7 @@ struct kernel {
     struct interp *interp;
     struct iopub *iopub;
     struct comms *comms;
+    struct jobs *jobs;
     struct shells *shells;
     struct server *server;
     struct heartbeat *heartbeat;
@@ -133,12 +135,17 @@ static int open_outputs(struct kernel *k, struct connection *c, struct err *e) {
 static int kernel_open(struct kernel *k, struct connection *c, struct err *e) {
     int rc = channel_check(c, e);
     if (!rc) rc = open_outputs(k, c, e);
-    const struct interp_host host = { .arg = k->history, .history = walk_history };
+    if (!rc) rc = jobs_open(&k->jobs, NULL, e);
+    const struct interp_host host = { k->history, walk_history, k->jobs ? jobs_host(k->jobs) : NULL };
     if (!rc) rc = interp_open(&k->interp, &host, e);
     if (!rc) rc = comms_open(&k->comms, k->iopub, e);
-    const struct executor_parts runs = {
-        .interp = k->interp, .iopub = k->iopub, .comms = k->comms, .history = k->history, .log = k->log
-    };
+    const struct executor_parts runs = { .interp = k->interp,
+                                         .iopub = k->iopub,
+                                         .comms = k->comms,
+                                         .history = k->history,
+                                         .jobs = k->jobs,
+                                         .log = k->log };
+    if (!rc) jobs_bind(k->jobs, k->interp, k->iopub);
     if (!rc) rc = shells_open(&k->shells, &runs, e);
     const struct server_parts parts = { .key = k->key,
                                         .sender = &k->sender,
@@ -162,12 +169,14 @@ static bool kernel_close(struct kernel *k) {
         kill_commands();
         ended = shells_stop(k->shells, CELL_MS / 2);
     }
+    ended = jobs_stop(k->jobs, CELL_MS) && ended;
     server_close(k->server);
     if (k->iopub) iopub_stop(k->iopub);
     heartbeat_close(k->heartbeat);
     if (k->context) zmq_ctx_term(k->context);
     if (!ended) return false;
     shells_close(k->shells);
+    jobs_close(k->jobs);
     interp_close(k->interp);
     comms_close(k->comms);
     iopub_close(k->iopub);

@@ -18,7 +18,7 @@ void waited_text(double waited_ms, double total_ms, struct buf *out) {
     char text[32];
     if (!(waited_ms >= 0.01 * total_ms) || waited_ms <= 0) return;
     format_seconds(text, waited_ms * 1e-3);
-    buf_printf(out, " · waited %s for other notebooks", text);
+    buf_printf(out, " · waited %s for other jobs", text);
 }
 
 /* ---- durations ---- */

@@ -299,6 +299,8 @@ static int check_input(struct call *c, const char *template) {
                    "--input has no place in the template %s: use --template koalpaca (맥락) or kullm (입력)", template);
 }
 int magic_generate(struct call *c) {
+    int begun;
+    if (in_background(c, &begun)) return begun;
     struct run r = { 0 };
     char *owned;
     size_t n = 0;

@@ -39,6 +39,12 @@ int magic_bash(struct call *c);
 int magic_runs(struct call *c);
 /* engine.c */
 int magic_engine(struct call *c);
+/* jobs.c */
+int magic_jobs(struct call *c);
+int magic_attach(struct call *c);
+int magic_bg(struct call *c);
+/* Was --background given? Then the magic runs there, without it, and *rc is the result. */
+bool in_background(struct call *c, int *rc);
 /* file.c */
 int magic_writefile(struct call *c);
 

@@ -221,6 +221,8 @@ static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
     return bundle;
 }
 int magic_profile(struct call *c) {
+    int begun;
+    if (in_background(c, &begun)) return begun;
     const struct engine_message body = { NULL, c->body, c->body_len };
     if (c->body && args_given(&c->args, "prompt-tokens"))
         return err_set(c->e, STATUS_INVALID,

@@ -74,7 +74,12 @@ static const struct option engine[] = {
     { "load", NULL, NULL, OPTION_FLAG, .help = "of restart: load again what this notebook had loaded" },
     { 0 },
 };
+static const struct option jobs[] = {
+    { "all", "a", NULL, OPTION_FLAG, .help = "with what earlier kernels left on the disk" },
+    { 0 },
+};
 static const struct option generate[] = {
+    { "background", "b", "bg", OPTION_FLAG, .help = "run it beside the cells to come; see %jobs, %attach" },
     { "prompt", "p", NULL, OPTION_TEXT, .arg = "TEXT", .help = "the prompt, as an option" },
     { "file", "f", NULL, OPTION_PATH, .arg = "FILE", .help = "the prompt is this file" },
     { 0 },
@@ -122,6 +127,7 @@ static const struct option fit[] = {
 };
 static const struct option unload[] = { { "all", NULL, NULL, OPTION_FLAG, .help = "every loaded model" }, { 0 } };
 static const struct option profile[] = {
+    { "background", "b", "bg", OPTION_FLAG, .help = "run it beside the cells to come; see %jobs, %attach" },
     { "prompt-tokens", "p", "n-prompt input-len isl sequence-length prompt-length", OPTION_INT, .arg = "N",
       .def = "512", .min = 1, .max = 1e6, .help = "length of a made-up prompt" },
     { "max-new-tokens", "n", "output-len osl n-gen decode-length steps", OPTION_INT, .arg = "N", .def = "32", .min = 1,
@@ -208,6 +214,9 @@ const struct magic magic_table[] = {
       "%alias small smollm2-135m\n%alias g %generate -n 32\n%alias top !nvidia-smi" },
     { "lsmagic", "magics", "", MAGIC_LINE, GROUPS(lsmagic), magic_lsmagic, "lists the magics", NULL },
     { "history", "hist", "[FROM-TO]", MAGIC_LINE, GROUPS(history), magic_history, "shows earlier inputs", "%history -n 2-5\n%history -l 20 -g profile" },
+    { "bg", "background", "LINE", BOTH | MAGIC_RAW, NULL, magic_bg, "runs a line (or the cell) in the background: this cell is free at once", "%bg %profile -p 512 --runs 20\n%jobs\n%attach" },
+    { "jobs", "", "[list|stop|show] [JOB]", MAGIC_LINE, GROUPS(jobs), magic_jobs, "lists jobs: what runs in the background, and cells that ran long; stops or shows one", "%jobs\n%jobs stop 3\n%jobs --all" },
+    { "attach", "", "[JOB]", MAGIC_LINE, NULL, magic_attach, "shows what a job has shown, and what it goes on to show; none: the one that runs", NULL },
     { "time", "", "LINE", BOTH | MAGIC_RAW, NULL, magic_time, "runs a line (or the cell) and says how long it took", "%time %load smollm2-135m" },
     { "capture", "", "[NAME]", MAGIC_CELL, GROUPS(capture), magic_capture, "runs the cell and keeps what it shows; its text goes into a variable", NULL },
     { "bash", "sh shell script", "", MAGIC_CELL, GROUPS(bash), magic_bash, "runs the cell with bash; %%sh: with sh", NULL },

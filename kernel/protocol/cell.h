@@ -29,6 +29,7 @@ struct out {
     struct buf result; /* text/plain of the last execute_result, for the history */
     ask_function *ask;
     void *ask_arg;
+    struct tape *tape;    /* keeps what is shown; NULL: nothing is kept */
     struct comms *comms;  /* NULL: this cell shows no widgets */
     const char *session;  /* of the client that asked for the cell */
     void (*stop)(void *); /* what a Stop button does; any thread */

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "cell.h"
+#include "jobs.h"
 #include "kernel/interp.h"
 #include "redirect.h"
 #include <errno.h>
@@ -196,9 +197,11 @@ static void run_job(struct executor *x, struct job *j) {
     if (j->store) history_add(x->use.history, j->count, j->code, j->code_n);
     print_to(x, j->silent ? NULL : &o.to);
     int rc = out_begin(&o) ? err_set(&e, STATUS_NOMEM, "no memory to run the cell") : 0;
+    struct work *kept = rc ? NULL : jobs_begin(x->use.jobs, &o, j->code, j->code_n);
     if (!rc) rc = interp_execute(x->use.interp, &o, j->code, j->code_n, &e);
     if (rc) err_set(&e, rc, "the cell failed");
     out_settle(&o);
+    jobs_end(x->use.jobs, kept, &o, &e);
     redirect_drain(x->redirect);
     print_to(x, NULL);
     finish(x, j, &o, &e);

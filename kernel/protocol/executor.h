@@ -34,9 +34,10 @@ struct executor_parts { /* all borrowed; they outlive the executor */
     struct iopub *iopub;
     struct comms *comms; /* NULL: no widgets */
     struct history *history;
-    int ready; /* eventfd: written when a job has finished, a question waits or the thread has ended */
-    bool main; /* it runs the main shell: what libraries print belongs to its cells; at most one */
-    int log;   /* where they print while no cell runs; -1: nowhere */
+    struct jobs *jobs; /* NULL: no cell's output is kept */
+    int ready;         /* eventfd: written when a job has finished, a question waits or the thread has ended */
+    bool main;         /* it runs the main shell: what libraries print belongs to its cells; at most one */
+    int log;           /* where they print while no cell runs; -1: nowhere */
 };
 int executor_open(struct executor **out, const struct executor_parts *parts, struct err *e);
 void executor_interrupt(struct executor *x); /* any thread */

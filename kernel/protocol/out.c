@@ -3,6 +3,7 @@
 #include "base/utf8.h"
 #include "cell.h"
 #include "kernel/interp.h"
+#include "tape.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -63,9 +64,17 @@ static struct capture *taker(const struct out *o, int kind) {
     while (c && !c->keep[kind]) c = c->outer;
     return c;
 }
+static void keep_stream(struct out *o, enum out_name name, const struct buf *text) {
+    if (!o->tape) return;
+    json_t *content =
+        json_pack("{s:s, s:s%}", "name", name == OUT_STDERR ? "stderr" : "stdout", "text", buf_text(text), text->n);
+    if (content) tape_add(o->tape, "stream", content);
+    json_decref(content);
+}
 static int emit(struct out *o, enum out_name name, const struct buf *text) {
     struct capture *c = taker(o, name);
     if (c) return buf_add(&c->text[name], buf_text(text), text->n), 0;
+    keep_stream(o, name, text);
     if (o->silent) return 0;
     interp_pause(); /* the queue may be full */
     const int rc = iopub_stream(&o->to, name == OUT_STDERR, buf_text(text), text->n);
@@ -142,6 +151,7 @@ static void show(struct out *o, const char *type, json_t *data, json_t *metadata
         json_pack("{s:o, s:o, s:{s:s*}}", "data", data, "metadata", metadata, "transient", "display_id", id);
     if (content && !strcmp(type, "execute_result"))
         json_object_set_new(content, "execution_count", json_integer(o->count));
+    if (o->tape && content) tape_add(o->tape, type, content);
     if (o->silent)
         json_decref(content);
     else

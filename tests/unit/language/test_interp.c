@@ -496,7 +496,7 @@ static void line_of_history(void *arg, int session, int n, void (*line)(void *, 
 static void history_lines(void **state) {
     (void)state;
     int asked = -1;
-    const struct interp_host host = { &asked, line_of_history };
+    const struct interp_host host = { &asked, line_of_history, NULL };
     struct err e = { 0 };
     interp_close(in);
     interp_open(&in, &host, &e);
