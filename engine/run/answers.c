@@ -13,28 +13,20 @@ enum { ROWS_SHOWN = 256 };
 
 /* Under the lock. Its owner's seat counts before the bare weights. */
 static void describe_loaded(const struct loaded *l, const struct worker *w, struct engine_model *row) {
-    struct buf names;
     bool runs = false;
+    int sessions = 0;
     const struct seat *own = NULL;
-    *row = l->info;
-    buf_init(&names, sizeof row->user - 1);
-    row->users = row->sessions = 0;
     for (const struct seat *s = l->seats; s; s = s->next) {
         runs |= s->busy;
-        row->sessions++;
+        sessions++;
         if (s->owner == w && s->lane == 0) own = s;
-        if (s->lane) continue;
-        buf_printf(&names, "%s%s%s", row->users++ ? ", " : "", worker_name(s->owner), s->owner == w ? " (you)" : "");
     }
-    const int users = row->users, sessions = row->sessions;
-    if (own) *row = own->info;
-    row->users = users;
+    *row = own ? own->info : l->info;
+    models_users(l, w, row);
     row->sessions = sessions;
     row->loaded = true;
     row->notice[0] = 0;
     row->idle_s = runs ? 0 : (now_us() - l->used_us) * 1e-6;
-    snprintf(row->user, sizeof row->user, "%s", names.n ? names.p : "");
-    buf_fini(&names);
 }
 static unsigned long order_of(const struct loaded *l, const struct worker *w) {
     for (const struct seat *s = l->seats; s; s = s->next)

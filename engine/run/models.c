@@ -108,6 +108,17 @@ static int others(const struct loaded *l, const struct worker *w) {
     for (const struct seat *s = l->seats; s; s = s->next) n += s->owner != w && s->lane == 0;
     return n;
 }
+void models_users(const struct loaded *l, const struct worker *w, struct engine_model *out) {
+    size_t n = 0;
+    out->users = 0;
+    out->user[0] = 0;
+    for (const struct seat *s = l->seats; s; s = s->next) {
+        if (s->lane) continue;
+        snprintf(out->user + n, sizeof out->user - n, "%s%s%s", out->users++ ? ", " : "", worker_name(s->owner),
+                 s->owner == w ? " (you)" : "");
+        n += strlen(out->user + n);
+    }
+}
 /* The model meant by name among those that w holds; NULL name: the last it loaded. */
 static struct loaded *held(const struct models *m, const struct worker *w, const char *name) {
     struct loaded *best = NULL;
@@ -400,13 +411,13 @@ static bool fits_request(const struct seat *s, const struct engine_req *q) {
     const enum dtype dt = kv && strcasecmp(kv, "auto") != 0 ? dtype_parse(kv) : dtype_parse(s->info.kv_dtype);
     return (!q->max_model_len || s->info.max_model_len == q->max_model_len) && dt == dtype_parse(s->info.kv_dtype);
 }
-static void tell_loaded(struct loading *p, struct seat *s, const char *notice) {
+static void tell_loaded(struct loading *p, struct seat *s, bool there, const char *notice) {
     struct models *m = p->m;
     lock(m);
     struct engine_model info = s->info;
-    info.users = 1 + others(s->l, p->job->worker);
+    models_users(s->l, p->job->worker, &info);
     unlock(m);
-    info.load_s = (now_us() - p->started_us) * 1e-6;
+    info.load_s = there ? 0 : (now_us() - p->started_us) * 1e-6;
     if (notice) snprintf(info.notice, sizeof info.notice, "%s", notice);
     job_models(p->job, &info, 1);
 }
@@ -430,7 +441,7 @@ static int load_seat(struct loading *p, struct loaded *l, struct err *e) {
         if (s) add_seat(m, s);
         unlock(m);
     }
-    if (s && !rc) tell_loaded(p, s, "already loaded");
+    if (s && !rc) tell_loaded(p, s, true, "already loaded");
     lock(m);
     l->pins--;
     unlock(m);
@@ -466,7 +477,7 @@ static int load_weights(struct loading *p, struct loaded *l, const struct load_o
     l->used_us = now_us();
     add_seat(p->m, s);
     unlock(p->m);
-    tell_loaded(p, s, notice[0] ? notice : NULL);
+    tell_loaded(p, s, false, notice[0] ? notice : NULL);
     return STATUS_OK;
 }
 int models_load(struct models *m, struct job *job, struct err *e) {

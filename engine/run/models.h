@@ -45,6 +45,8 @@ void models_leave(struct models *m, const struct worker *w);
 void models_count(struct models *m, int jobs); /* so many more wait or run; any thread */
 void models_begin(struct models *m);           /* a job begins to run, and ends */
 void models_end(struct models *m);
+/* Who holds it, "a.ipynb (you), b.ipynb", into out->users and ->user. Under the lock. */
+void models_users(const struct loaded *l, const struct worker *w, struct engine_model *out);
 /* A loaded model that answers to this name (its own, the catalogue's, its path). Under the lock. */
 struct loaded *models_named(const struct models *m, const char *name);
 

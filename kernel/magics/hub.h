@@ -5,7 +5,7 @@
 #include "engine/engine.h"
 
 /* Where the engine is when JAEDA_ENGINE says nothing; see engine_open. */
-#define DEFAULT_ENGINE "local:"
+#define DEFAULT_ENGINE "ipc:"
 
 struct hub;
 struct pending; /* a submitted request until its last event was taken; belongs to one thread */

@@ -22,10 +22,12 @@ def jupyter_home(tmp_path_factory):
         "argv": [executable(), "-f", "{connection_file}"], "display_name": "Jaeda", "language": "jaeda",
         "interrupt_mode": "message",
     }))
-    names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "XDG_DATA_HOME", "JUPYTER_PATH")
+    names = ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "XDG_DATA_HOME", "JUPYTER_PATH", "JAEDA_ENGINE")
     before = {n: os.environ.get(n) for n in names}
     os.environ.update(JUPYTER_DATA_DIR=str(home), JUPYTER_RUNTIME_DIR=str(home / "runtime"), XDG_DATA_HOME=str(home / "data"))
     os.environ.pop("JUPYTER_PATH", None)
+    # Each kernel with an engine of its own, so that no test finds another's models; tests of the resident one say so.
+    os.environ["JAEDA_ENGINE"] = "local:"
     yield home
     for n, value in before.items():
         os.environ.pop(n, None)

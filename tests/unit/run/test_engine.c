@@ -1,4 +1,5 @@
-/* The engine through its one door: what every transport must do. JAEDA_TEST_ENGINE names another uri than "local:". */
+/* The engine through its one door: what every transport must do. JAEDA_TEST_ENGINE=ipc: through a
+ * resident engine in a folder of its own; else "local:". */
 #include "base/mem.h"
 #include "data/vocab_build.h"
 #include "run/listen.h"
@@ -316,11 +317,43 @@ static void closing_with_work_under_way_frees_all(void **state) {
     for (int i = 0; i < 3; i++) submit(&q);
 } /* teardown closes: the leak checker of the sanitised run is the test */
 
+static char uri[64] = "local:", folder[48];
+static int house(void **state) {
+    (void)state;
+    const char *how = getenv("JAEDA_TEST_ENGINE");
+    if (!how || strcmp(how, "ipc") != 0) return 0;
+    snprintf(folder, sizeof folder, "%s/jaeda-test-XXXXXX", P_tmpdir);
+    if (!mkdtemp(folder)) return -1;
+    snprintf(uri, sizeof uri, "ipc:%s", folder);
+    return 0;
+}
+/* The engine ends when asked, and takes its socket along. */
+static int leave(void **state) {
+    (void)state;
+    struct err e = { 0 };
+    struct engine_event ev;
+    if (!*folder || engine_open(&g, uri, &e)) return e.code;
+    submit(&(struct engine_req){ .kind = ENGINE_REQ_ENGINE, .quit = true });
+    for (int i = 0, rc = 0; i < 100 && rc >= 0; i++) {
+        struct pollfd p = { .fd = engine_fd(g), .events = POLLIN };
+        poll(&p, 1, 100);
+        while ((rc = engine_next(g, &ev)) > 0) engine_event_fini(&ev);
+    }
+    engine_gone(g, &e, NULL);
+    engine_close(g);
+    char file[64];
+    static const char *const left[] = { "log", "lock", "ended" };
+    for (int i = 0; i < 3; i++) {
+        snprintf(file, sizeof file, "%s/%s", folder, left[i]);
+        unlink(file);
+    }
+    return e.code == STATUS_GONE && strstr(e.text, "was stopped by") && !rmdir(folder) ? 0 : -1;
+}
 static int setup(void **state) {
     (void)state;
     struct err e = { 0 };
-    const char *uri = getenv("JAEDA_TEST_ENGINE");
-    return engine_open(&g, uri ? uri : "local:", &e);
+    if (engine_open(&g, uri, &e)) print_error("%s\n", e.text);
+    return e.code;
 }
 static int teardown(void **state) {
     (void)state;
@@ -346,5 +379,5 @@ int main(void) {
         T(requests_out_of_range_are_refused_at_the_door),
         T(closing_with_work_under_way_frees_all),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, house, leave);
 }
