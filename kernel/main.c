@@ -139,12 +139,9 @@ static int kernel_open(struct kernel *k, struct connection *c, struct err *e) {
     const struct interp_host host = { k->history, walk_history, k->jobs ? jobs_host(k->jobs) : NULL };
     if (!rc) rc = interp_open(&k->interp, &host, e);
     if (!rc) rc = comms_open(&k->comms, k->iopub, e);
-    const struct executor_parts runs = { .interp = k->interp,
-                                         .iopub = k->iopub,
-                                         .comms = k->comms,
-                                         .history = k->history,
-                                         .jobs = k->jobs,
-                                         .log = k->log };
+    const struct executor_parts runs = {
+        .interp = k->interp, .iopub = k->iopub, .comms = k->comms, .history = k->history, .jobs = k->jobs, .log = k->log
+    };
     if (!rc) jobs_bind(k->jobs, k->interp, k->iopub);
     if (!rc) rc = shells_open(&k->shells, &runs, e);
     const struct server_parts parts = { .key = k->key,
