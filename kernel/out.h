@@ -32,6 +32,7 @@ int out_interrupt_fd(const struct out *o);
 int out_execution_count(const struct out *o);
 /* Does this cell run beside the main shell: in a subshell or in the background? */
 bool out_beside(const struct out *o);
+bool out_background(const struct out *o); /* of no cell, but of a job that a cell has started */
 /* A new id for a display: unique in this process. */
 void out_new_display_id(struct out *o, char id[48]);
 

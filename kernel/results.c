@@ -28,6 +28,8 @@ enum { BUSY_MS = 5000, STALE_LOCK_S = 120, TEXT_MAX = 256 << 20 };
 /* clang-format on */
 #define NAME(name, type) #name,
 #define DECLARE(name, type) ", " #name " " #type
+#define LIST(name, type) ", " #name
+#define MARK(name, type) ", ?"
 static const char *const column[] = { COLUMNS(NAME) };
 enum { COLUMN_COUNT = sizeof column / sizeof *column };
 
@@ -274,24 +276,17 @@ struct adding {
     long long number;
 };
 static int add(struct db *d, void *arg) {
+    static const char sql[] = "INSERT INTO run (number" COLUMNS(LIST) ") VALUES (NULL" COLUMNS(MARK) ")";
     struct adding *a = arg;
-    struct buf sql;
-    buf_init(&sql, 4096);
-    buf_puts(&sql, "INSERT INTO run (");
-    for (int i = 0; i < COLUMN_COUNT; i++) buf_printf(&sql, "%s%s", i ? "," : "", column[i]);
-    buf_puts(&sql, ") VALUES (");
-    for (int i = 0; i < COLUMN_COUNT; i++) buf_puts(&sql, i ? ",?" : "?");
-    buf_puts(&sql, ")");
     sqlite3_stmt *s = NULL;
-    int rc = sqlite3_prepare_v2(d->h, buf_text(&sql), -1, &s, NULL);
-    buf_fini(&sql);
+    int rc = sqlite3_prepare_v2(d->h, sql, -1, &s, NULL);
     for (int i = 0; i < COLUMN_COUNT && rc == SQLITE_OK; i++) rc = bind(s, i + 1, json_object_get(a->run, column[i]));
     if (rc == SQLITE_OK && sqlite3_step(s) == SQLITE_DONE)
         a->number = sqlite3_last_insert_rowid(d->h);
     else
-        failed(d, "write");
+        rc = failed(d, "write");
     sqlite3_finalize(s);
-    return d->code;
+    return rc;
 }
 static bool is_column(const char *name) {
     for (int i = 0; i < COLUMN_COUNT; i++)

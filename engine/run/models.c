@@ -103,11 +103,6 @@ static struct seat *seat_of(const struct loaded *l, const struct worker *w, int 
         if (s->owner == w && (lane < 0 || s->lane == lane)) return s;
     return NULL;
 }
-static int others(const struct loaded *l, const struct worker *w) {
-    int n = 0;
-    for (const struct seat *s = l->seats; s; s = s->next) n += s->owner != w && s->lane == 0;
-    return n;
-}
 void models_users(const struct loaded *l, const struct worker *w, struct engine_model *out) {
     size_t n = 0;
     out->users = 0;
@@ -381,7 +376,7 @@ static bool leave(struct models *m, struct loaded *l, const struct worker *w, st
     struct seat *s = seat_of(l, w, 0);
     if (s) take_seat(s);
     *gone = s ? s->info : l->info;
-    gone->users = others(l, w);
+    models_users(l, w, gone);
     l->used_us = now_us();
     const bool last = is_idle(l);
     if (last) take_out(m, l);

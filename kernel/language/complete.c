@@ -152,10 +152,22 @@ static void offer_defaults(struct offers *f, const struct snapshot *s) {
                 }
             }
 }
+/* "[show|delete|path] ...": what a first word may be. */
+static void offer_verbs(struct offers *f, const char *usage) {
+    char verb[40];
+    for (const char *v = usage + 1; v[-1] != ']';) {
+        const size_t n = strcspn(v, "|]");
+        snprintf(verb, sizeof verb, "%.*s", (int)n, v);
+        offer(f, verb, "value");
+        v += n + 1;
+    }
+}
 /* Positional words, by the kind that usage names. */
 static void offer_words(struct offers *f, const struct magic *m, const struct snapshot *s) {
     const char *usage = m->usage ? m->usage : "";
-    if (strstr(usage, "MODEL")) {
+    if (*usage == '[' && strcspn(usage, "|") < strcspn(usage, "]")) {
+        offer_verbs(f, usage);
+    } else if (strstr(usage, "MODEL")) {
         offer_models(f, s);
     } else if (strstr(usage, "FILE") || strstr(usage, "DIR")) {
         offer_paths(f);

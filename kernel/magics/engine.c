@@ -5,7 +5,6 @@
 #include "kernel/present/format.h"
 #include "kernel/present/table.h"
 #include "magics.h"
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,17 +28,16 @@ static int duration(const char *text, double *s, struct err *e) {
         double s;
     } unit[] = { { 'd', 86400 }, { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
     const char *at = text;
-    char *end;
     bool good = *text;
     *s = 0;
     if (!strcmp(text, "never")) return *s = -1, 0;
     if (!strcmp(text, "0")) return 0;
     while (*at && good) {
-        const double v = *at >= '0' && *at <= '9' ? strtod(at, &end) : NAN;
+        const size_t n = strspn(at, "0123456789");
         size_t i = 0;
-        while (!isnan(v) && i < 4 && unit[i].unit != *end) i++;
-        good = isfinite(v) && i < 4;
-        if (good) *s += v * unit[i].s, at = end + 1;
+        while (i < 4 && unit[i].unit != at[n]) i++;
+        good = n && i < 4;
+        if (good) *s += strtod(at, NULL) * unit[i].s, at += n + 1;
     }
     if (good && *s <= 365 * 86400.0) return 0;
     return err_set(e, STATUS_INVALID, "%%engine idle takes a time such as 30m, 90s or 1h30m, 0 or never, not \"%.40s\"",

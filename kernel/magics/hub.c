@@ -224,8 +224,8 @@ static void *listener(void *arg) {
     else
         engine_gone(g, &why, &log);
     err_set(&why, STATUS_GONE, "the connection to the engine is lost: the next cell opens another; %%load comes first");
-    log_at(h->stopping ? LOG_INFO : LOG_WARN, "engine: %s", why.text);
     pthread_mutex_lock(&h->lock);
+    log_at(h->stopping ? LOG_INFO : LOG_WARN, "engine: %s", why.text);
     h->state = LOST;
     tell_all(h, &why, &log);
     while (h->calls) pthread_cond_wait(&h->changed, &h->lock);

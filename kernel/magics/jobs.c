@@ -38,27 +38,11 @@ int magic_bg(struct call *c) {
     buf_fini(&code);
     return rc;
 }
-/* The same magic without the word that put it here. */
-static void without(struct buf *code, const char *rest) {
-    static const char *const words[] = { "--background", "--bg", "-b" };
-    const char *at = NULL;
-    size_t n = 0;
-    for (size_t i = 0; i < sizeof words / sizeof *words && !at; i++) {
-        n = strlen(words[i]);
-        for (at = strstr(rest, words[i]); at; at = strstr(at + 1, words[i])) {
-            const bool begins = at == rest || at[-1] == ' ', ends = !at[n] || at[n] == ' ';
-            if (begins && ends) break;
-        }
-    }
-    buf_add(code, rest, at ? (size_t)(at - rest) : strlen(rest));
-    if (at) buf_puts(code, at + n);
-}
 bool in_background(struct call *c, int *rc) {
-    if (!args_flag(&c->args, "background") || out_beside(c->o)) return false;
+    if (!args_flag(&c->args, "background") || out_background(c->o)) return false;
     struct buf code;
     buf_init(&code, CODE_MAX);
-    buf_printf(&code, "%s%s ", c->body ? "%%" : "%", c->typed);
-    without(&code, c->rest);
+    buf_printf(&code, "%s%s %s", c->body ? "%%" : "%", c->typed, c->rest);
     if (c->body) buf_puts(&code, "\n");
     if (c->body) buf_add(&code, c->body, c->body_len);
     *rc = start(c, &code);

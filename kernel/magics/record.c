@@ -270,12 +270,17 @@ static void put_model(json_t *run, const struct models *m) {
     put_text(run, "kv_dtype", row->kv_dtype);
     put_count(run, "max_model_len", (uint64_t)row->max_model_len);
 }
+void note_lines(struct doc *d, const struct buf *note) {
+    for (size_t at = 0, n; at < note->n; at += n + 1) {
+        n = strcspn(note->p + at, "\n");
+        doc_line(d, "! %.*s", (int)n, note->p + at);
+    }
+}
 static void warn(struct call *c, const struct buf *note, const struct err *why) {
     struct doc d;
     struct err none = { 0 };
     doc_init(&d);
-    for (const char *s = buf_text(note); *s; s += strcspn(s, "\n"), s += *s == '\n')
-        doc_line(&d, "! %.*s", (int)strcspn(s, "\n"), s);
+    note_lines(&d, note);
     if (why->code) doc_line(&d, "! not recorded: %s", why->text);
     show_doc(c->o, &d, &none);
 }

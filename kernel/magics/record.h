@@ -17,5 +17,8 @@ void record_profile(struct record *r, const struct engine_profile *p);
 /* rc: what the run ended in (c->e says why). Writes the record unless nothing came of the run. A failure is one line of
  * output and never an error. */
 void record_end(struct record *r, struct call *c, int rc);
+struct doc;
+/* What results_add and the others appended to a note. */
+void note_lines(struct doc *d, const struct buf *note);
 
 #endif

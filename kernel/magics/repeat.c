@@ -88,9 +88,12 @@ static void body(const json_t *text, struct buf *out) {
 }
 static void generate_line(const json_t *run, const char *kind, struct buf *out) {
     const json_t *o = json_object_get(run, "options");
-    buf_printf(out, "%%%%%s", kind);
+    buf_puts(out, "%%");
+    buf_puts(out, kind);
     if (!strcmp(kind, "chat")) buf_puts(out, " --reset");
-    if (*text_of(run, "template")) repeat_option(out, "template", text_of(run, "template"));
+    const json_t *first = json_array_get(json_object_get(run, "messages"), 0);
+    const char *template = *text_of(first, "role") ? text_of(run, "template") : "raw";
+    if (*template) repeat_option(out, "template", template);
     number_option(out, "max-new-tokens", o, "max_new_tokens");
     if (number_of(o, "min_new_tokens") > 0) number_option(out, "min-new-tokens", o, "min_new_tokens");
     if (json_is_true(json_object_get(o, "ignore_eos"))) buf_puts(out, " --ignore-eos");

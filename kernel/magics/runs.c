@@ -1,10 +1,10 @@
 /* %runs: what was generated and profiled, from the results database. */
-#include "base/mem.h"
 #include "kernel/language/state.h"
 #include "kernel/present/format.h"
 #include "kernel/present/table.h"
 #include "kernel/results.h"
 #include "magics.h"
+#include "record.h"
 #include "repeat.h"
 #include <errno.h>
 #include <stdio.h>
@@ -16,10 +16,6 @@ static const char *text_of(const json_t *run, const char *name) {
     return s ? s : "";
 }
 static double number_of(const json_t *run, const char *name) { return json_number_value(json_object_get(run, name)); }
-static void notes(struct doc *d, const struct buf *note) {
-    for (const char *s = buf_text(note); *s; s += strcspn(s, "\n"), s += *s == '\n')
-        doc_line(d, "! %.*s", (int)strcspn(s, "\n"), s);
-}
 /* "2026-11-24T00:07:40.123Z" -> "2026-11-24 00:07:40" */
 static void when(const json_t *run, char out[24]) {
     snprintf(out, 24, "%.19s", text_of(run, "at"));
@@ -88,7 +84,7 @@ static int list(struct call *c) {
     doc_init(&d);
     f.model = interp_model(c->in, f.model);
     json_t *runs = results_list(&f, &total, &note, c->e);
-    notes(&d, &note);
+    note_lines(&d, &note);
     if (runs && json_array_size(runs)) run_table(&d, runs);
     if (runs) list_line(&d, runs, total, &f);
     if (!runs && !note.n) {

@@ -21,7 +21,7 @@ struct out {
     struct cell_output to;
     const struct interrupt *interrupt;
     bool silent, allow_stdin;
-    bool beside; /* a subshell, or in the background */
+    bool beside, background; /* beside: a subshell, or in the background */
     int count;
     struct buf held[2]; /* bytes of an incomplete character at the end of stdout, stderr */
     struct capture *capture;

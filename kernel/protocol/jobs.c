@@ -164,6 +164,7 @@ static void *run(void *arg) {
                      .interrupt = &w->interrupt,
                      .silent = true,
                      .beside = true,
+                     .background = true,
                      .count = w->count,
                      .tape = w->tape };
     pthread_setname_np(pthread_self(), "background");
@@ -264,6 +265,7 @@ static struct work *find(struct jobs *j, const char *name, const struct tape *bu
     char own_name[NAME];
     for (struct work *w = j->first; w; w = w->next) {
         name_of(w, own_name);
+        if (name && !w->number) continue;
         if (name ? strcmp(own_name, name) != 0 : w->tape == but) continue;
         if (name || !w->over) return w;
         if (!ended) ended = w;
@@ -295,10 +297,11 @@ static void replay(struct out *o, const json_t *record) {
     if (!strcmp(type, "stream") && json_is_string(text))
         out_stream(o, strcmp(member(c, "name"), "stderr") ? OUT_STDOUT : OUT_STDERR, json_string_value(text),
                    json_string_length(text));
-    else if (!strcmp(type, "error"))
-        out_stream(o, OUT_STDERR, member(json_object_get(c, "evalue") ? c : NULL, "evalue"),
-                   strlen(member(c, "evalue")));
-    else if (json_is_object(data))
+    else if (!strcmp(type, "error")) {
+        const char *why = member(c, "evalue");
+        out_stream(o, OUT_STDERR, why, strlen(why));
+        out_stream(o, OUT_STDERR, "\n", 1);
+    } else if (json_is_object(data))
         out_display(o, json_incref(data), json_incref(metadata), id, !strcmp(type, "update_display_data"));
 }
 static void tell(struct out *o, const struct job_info *i, uint64_t lost) {

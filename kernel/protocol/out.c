@@ -198,6 +198,7 @@ int out_input(struct out *o, const char *prompt, bool password, struct buf *repl
 bool out_interrupted(const struct out *o) { return atomic_load(&o->interrupt->on); }
 int out_interrupt_fd(const struct out *o) { return o->interrupt->fd; }
 bool out_beside(const struct out *o) { return o->beside; }
+bool out_background(const struct out *o) { return o->background; }
 int out_execution_count(const struct out *o) { return o->count; }
 void out_new_display_id(struct out *o, char id[48]) {
     static atomic_ullong count;

@@ -1,6 +1,8 @@
 #include "base/utf8.h"
 #include "handlers.h"
 #include "kernel/interp.h"
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The text that a request is about; NULL and e when there is none. */
@@ -21,16 +23,24 @@ static json_t *points(const char *code, size_t n, const json_t *bytes) {
     const json_int_t at = json_integer_value(bytes);
     return json_integer((json_int_t)utf8_count(code, at < 0 ? 0 : (size_t)at > n ? n : (size_t)at));
 }
+/* Read once: a cell may change the environment while another thread asks. */
+static const char *engine_line;
+static void find_engine(void) {
+    const char *uri = getenv("JAEDA_ENGINE");
+    engine_line = uri && !strncmp(uri, "local:", 6) ? "engine: in this kernel (local:)" : "engine: resident (ipc:)";
+}
 static json_t *answer_kernel_info(struct server *s, const struct request *r, struct err *e) {
     (void)s, (void)r, (void)e;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, find_engine);
     json_t *language = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", "jaeda", "version", JAEDA_VERSION,
                                  "mimetype", "text/x-jaeda", "file_extension", ".jaeda", "pygments_lexer", "bash",
                                  "codemirror_mode", "shell", "nbconvert_exporter", "script");
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:[], s:b, s:[s]}", "status", "ok", "protocol_version", "5.5",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s+, s:[], s:b, s:[s]}", "status", "ok", "protocol_version", "5.5",
                      "implementation", "jaeda", "implementation_version", JAEDA_VERSION, "language_info", language,
                      "banner",
-                     "Jaeda " JAEDA_VERSION ": language models, run and measured. %lsmagic lists what there is.",
-                     "help_links", "debugger", 0, "supported_features", "kernel subshells");
+                     "Jaeda " JAEDA_VERSION ": language models, run and measured. %lsmagic lists what there is.\n",
+                     engine_line, "help_links", "debugger", 0, "supported_features", "kernel subshells");
 }
 static json_t *answer_complete(struct server *s, const struct request *r, struct err *e) {
     size_t n, i;

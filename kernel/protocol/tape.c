@@ -42,6 +42,7 @@ static void put(struct tape *t, const char *text) {
     buf_init(&line, 2 * TAPE_FILE_BYTES);
     buf_printf(&line, "%s\n", text);
     const bool fits = !line.failed && t->written + line.n <= TAPE_FILE_BYTES;
+    if (!fits) t->written = TAPE_FILE_BYTES; /* from here on nothing but the end: a file has no gaps */
     const ssize_t n = fits ? write(t->fd, line.p, line.n) : 0;
     if (n > 0) t->written += (size_t)n;
     if (fits && n != (ssize_t)line.n) {

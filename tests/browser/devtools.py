@@ -63,6 +63,8 @@ class Browser:
         self.socket.send(json.dumps({"id": self.calls, "method": method, "params": params}))
         while True:
             message = json.loads(self.socket.recv())
+            if message.get("method") == "Page.javascriptDialogOpening":  # "leave this page?" and nothing else goes on
+                self.socket.send(json.dumps({"id": 0, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}}))
             if message.get("id") == self.calls:
                 assert "error" not in message, f"{method}: {message['error']}"
                 return message["result"]

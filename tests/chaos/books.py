@@ -366,6 +366,7 @@ class LabBook(Book):
         self.world.drain()
         if same:
             self.socket.close()
+            self.socket = None
             self.world.pump(0.3)
         else:
             self.leave()

@@ -263,6 +263,10 @@ class World:
     def sizes(self):
         for book in self.books:
             book.run("%unload --all")
+            for gone in book.subshells:
+                book.ask("delete_subshell_request", {"subshell_id": gone}, channel="control")
+            book.subshells.clear()
+        self.pump_until(lambda: not any(b.asks for b in self.books), 10)
         self.pump(1)
         after = self.measure()
         for name, (rss, fds, threads) in after.items():

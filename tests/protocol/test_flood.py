@@ -1,12 +1,15 @@
 """More output than anybody can read: nothing is lost, the server's budget is kept, everything stays interruptible."""
 
+import os
+import random
 import signal
+import socket
 import time
 from collections import deque
 
 import pytest
 import zmq
-from kernel import Client, text, types, wait_until
+from kernel import CHANNELS, DELIMITER, Client, text, types, wait_until
 
 WINDOW, MESSAGES, BYTES = 3.0, 3000, 3_000_000  # jupyter_server's limits, per window
 
@@ -94,32 +97,139 @@ def test_a_flood_costs_bounded_memory(kernel, client):
     client.reply(msg_id)
     assert grown < 64 << 20
 
+def peak(kernel):
+    """VmHWM of the process, in bytes."""
+    with open(f"/proc/{kernel.process.pid}/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
+
+
+class Narrow:
+    """A subscriber that reads only when told to, and whose own process keeps next to nothing for it."""
+
+    def __init__(self, kernel):
+        self.client = Client(kernel, channels=("shell",))
+        s = self.client.context.socket(zmq.SUB)
+        s.linger, s.rcvhwm = 0, 1
+        s.setsockopt(zmq.RCVBUF, 4096)
+        s.subscribe(b"")
+        s.connect(kernel.endpoint("iopub"))
+        self.client.sockets["iopub"] = s
+        assert self.client.get("iopub").type == "iopub_welcome"
+
+    def read(self, msg_id, pause=lambda: None):
+        out = []
+        while not out or out[-1].state != "idle":
+            m = self.client.get("iopub")
+            pause()
+            if m.parent_id == msg_id:
+                out.append(m)
+        return out
+
+
+@pytest.fixture
+def narrow():
+    """narrow(kernel) -> Narrow; all are closed at the end."""
+    made = []
+
+    def make(kernel):
+        made.append(Narrow(kernel))
+        return made[-1]
+
+    yield make
+    for n in made:
+        n.client.close()
+
+
+def numbers(n):
+    return "".join(f"{i}\n" for i in range(1, n + 1))
+
 
 @pytest.mark.slow
-def test_a_subscriber_that_does_not_read_hangs_nobody(start):
-    """One subscriber reads nothing: the others get every byte, cells can be interrupted, the kernel goes on."""
+def test_a_million_lines_for_a_slow_subscriber(start, narrow):
+    """It reads at a third of the speed at which they come: it gets every line, and memory does not grow with them."""
     kernel = start(transport="ipc")  # its buffers are small
     client = kernel.client()
-    deaf = Client(kernel, channels=("shell",))
-    s = deaf.context.socket(zmq.SUB)
-    s.linger, s.rcvhwm = 0, 1
-    s.setsockopt(zmq.RCVBUF, 4096)
-    s.subscribe("")
-    s.connect(kernel.endpoint("iopub"))
+    client.run("!seq 100000")
+    slow, before, begun = narrow(kernel), peak(kernel), time.monotonic()
+    msg_id = client.execute("!seq 1000000")
+    out = slow.read(msg_id, pause=lambda: time.sleep(0.15))
+    assert text(out) == numbers(1000000)
+    assert types(out)[0] == "busy" and types(out)[-1] == "idle"
+    assert peak(kernel) - before < 64 << 20
+    assert time.monotonic() - begun > 6_888_896 / 1_000_000  # the producer was throttled
+    assert text(client.outputs(msg_id)) == numbers(1000000)
+
+
+@pytest.mark.slow
+def test_a_subscriber_that_stalls_gets_everything_and_holds_up_nobody(start, narrow):
+    """For so long it reads nothing while a flood runs; the other one is served as if it were alone."""
+    seconds = float(os.environ.get("JAEDA_TEST_STALL", "30"))
+    kernel = start(transport="ipc")
+    client = kernel.client()
+    client.run("!seq 100000")
+    stalled, before = narrow(kernel), peak(kernel)
+    lines = int(80_000 * seconds)
+    msg_id, begun = client.execute(f"!seq {lines}"), time.monotonic()
+    out = metered(client, msg_id)
+    took = time.monotonic() - begun
+    assert text(out) == numbers(lines)
+    assert took < 2.5 + len(numbers(lines)) / 550_000  # nearly the budget's 650,000 bytes a second
+    assert client.reply(msg_id).content["status"] == "ok"
+    assert temporary_files(kernel)
+    time.sleep(max(0, seconds - took))
+    assert text(stalled.read(msg_id)) == numbers(lines)
+    assert peak(kernel) - before < 64 << 20
+    client.run("!true")
+    assert temporary_files(kernel) == []
+
+
+def temporary_files(kernel):
+    """Of the process: mapped, without a name."""
+    with open(f"/proc/{kernel.process.pid}/maps") as f:
+        return [line for line in f if "(deleted)" in line and "/dev/" not in line]
+
+
+@pytest.mark.slow
+def test_with_no_room_on_disk_who_does_not_read_is_cut_off(start, narrow):
+    """All wait for it a while, then it loses what was kept for it; it connects again by itself."""
+    kernel = start(transport="ipc", prefix=["bash", "-c", 'ulimit -f 0; exec "$0" "$@"'])
+    client = kernel.client()
+    deaf = narrow(kernel)
+    msg_id = client.execute("!seq 1500000")
+    assert text(metered(client, msg_id)) == numbers(1500000)
+    assert "cut off" in kernel.log_text()
+    while deaf.client.get("iopub").type != "iopub_welcome":
+        pass
+    msg_id = client.execute("!echo heard again")
+    assert text(deaf.read(msg_id)) == "heard again\n"
+
+
+def test_malformed_messages_on_every_socket_during_a_flood(kernel, client):
+    msg_id = client.execute("!seq 200000")
+    client.started(msg_id)
+    vandal = Client(kernel, channels=("shell", "control", "stdin", "hb"), identity=b"vandal")
+    up = vandal.context.socket(zmq.XSUB)
+    up.linger = 0
+    up.connect(kernel.endpoint("iopub"))
+    raw = [socket.create_connection(("127.0.0.1", kernel.connection[f"{c}_port"])) for c in CHANNELS]
     try:
-        time.sleep(0.5)
-        for _ in range(150):
-            msg_id = client.execute("!head -c 10000 /dev/zero | tr '\\0' x")
-            assert client.reply(msg_id).content["status"] == "ok"
-            assert text(client.outputs(msg_id)) == "x" * 10000
-        assert "a subscriber has read nothing" in kernel.log_text()  # it did get in the way
-        msg_id = client.execute("!yes")
-        client.started(msg_id)
-        client.ask("interrupt_request", channel="control")
-        assert client.reply(msg_id).content["status"] == "error"
+        dice = random.Random(4)
+        for _ in range(300):
+            junk = [dice.randbytes(dice.choice([0, 1, 9, 64, 5000])) for _ in range(dice.randrange(1, 9))]
+            for c in ("shell", "control", "stdin"):
+                _, parts = vandal.parts("execute_request", {"code": "!echo never"})
+                vandal.send_raw(dice.choice([junk, [DELIMITER] + junk, [DELIMITER, b"0" * 64] + parts, junk + parts]), c)
+            up.send_multipart([bytes([dice.randrange(2)]) + junk[0]])
+        for s in raw:
+            s.sendall(dice.randbytes(3000))
+        assert text(client.outputs(msg_id)) == numbers(200000)
+        assert client.reply(msg_id).content["status"] == "ok"
+        assert "never" not in text(client.run("!echo on")[1]) and kernel.alive()
     finally:
-        s.close(0)
-        deaf.close()
+        for s in raw:
+            s.close()
+        up.close(0)
+        vandal.close()
 
 
 def test_a_subscriber_that_vanishes_in_a_flood(kernel, client):

@@ -342,7 +342,8 @@ def test_delete_while_busy(front, manager):
 
 def test_a_deleted_cell_that_does_not_end_keeps_nobody_waiting(front):
     sub = front.create()
-    deaf = front.busy(sub, code="%%bash\ntrap '' INT TERM\nfor i in 1 2 3 4 5 6 7 8; do sleep 0.25; done")
+    deaf = front.execute("%%bash\ntrap '' INT TERM\necho deaf\nfor i in 1 2 3 4 5 6 7 8; do sleep 0.25; done", sub)
+    front.get("iopub", lambda m: m["msg_type"] == "stream" and m["parent_header"]["msg_id"] == deaf)
     assert front.delete(sub)["status"] == "ok" and front.list() == []
     assert front.run("!true")[0]["status"] == "ok"
     with pytest.raises(AssertionError):
@@ -499,3 +500,20 @@ def test_every_cell_has_one_answer_and_one_end_whatever_happens(connect, manager
     assert counts[1] == counts[0] + 1
     for f, i in sent:
         assert not any(m["parent_header"].get("msg_id") == i for m in f.kept["shell"])
+
+
+# ---- a cell beside the one that runs ----
+
+
+def test_attach_does_not_wait_behind_the_cell_that_runs(front):
+    """As a user who reloaded the page: the rest of the running cell streams into a new one."""
+    main = front.busy(code="!echo one; sleep 3; echo two")
+    behind = front.execute("!echo behind")
+    attach = front.execute("%attach")
+    front.started(attach)
+    with pytest.raises(AssertionError):
+        front.reply(main, seconds=0.1)
+    assert front.reply(main)["content"]["status"] == "ok"
+    assert front.reply(attach)["content"]["status"] in ("ok", "error")
+    assert front.reply(behind)["content"]["status"] == "ok"
+    assert front.list() == []

@@ -79,6 +79,7 @@ int out_input(struct out *o, const char *prompt, bool password, struct buf *repl
 bool out_interrupted(const struct out *o) { return o->interrupted; }
 int out_interrupt_fd(const struct out *o) { return o->pipe[0]; }
 bool out_beside(const struct out *o) { return o->beside; }
+bool out_background(const struct out *o) { return (void)o, false; }
 int out_execution_count(const struct out *o) { return (void)o, 1; }
 void out_new_display_id(struct out *o, char id[48]) { snprintf(id, 48, "display-%d", ++o->ids); }
 bool out_widgets(const struct out *o) { return o->models != NULL; }
