@@ -46,6 +46,8 @@ static int duration(const char *text, double *s, struct err *e) {
 static void limit_text(double s, char out[96]) {
     char time[32];
     format_seconds(time, s);
+    const size_t n = strlen(time);
+    if (n > 4 && !strcmp(time + n - 4, " 0 s")) time[n - 4] = 0; /* "10 min" */
     if (s < 0) {
         snprintf(out, 96, "never leaves by itself");
     } else {

@@ -3,8 +3,8 @@
 #include <string.h>
 
 static void quote(struct buf *out, const char *s) {
-    static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:+,@%";
-    if (*s && s[strspn(s, safe)] == 0) {
+    static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:+,@%-";
+    if (*s && *s != '-' && *s != '%' && s[strspn(s, safe)] == 0) {
         buf_puts(out, s);
         return;
     }

@@ -192,7 +192,7 @@ def temporary_files(kernel):
 @pytest.mark.slow
 def test_with_no_room_on_disk_who_does_not_read_is_cut_off(start, narrow):
     """All wait for it a while, then it loses what was kept for it; it connects again by itself."""
-    kernel = start(transport="ipc", prefix=["bash", "-c", 'ulimit -f 0; exec "$0" "$@"'])
+    kernel = start(transport="ipc", prefix=["bash", "-c", 'ulimit -f 200; exec "$0" "$@"'])
     client = kernel.client()
     deaf = narrow(kernel)
     msg_id = client.execute("!seq 1500000")
