@@ -36,7 +36,7 @@ static json_t *answer_kernel_info(struct server *s, const struct request *r, str
     json_t *language = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", "jaeda", "version", JAEDA_VERSION,
                                  "mimetype", "text/x-jaeda", "file_extension", ".jaeda", "pygments_lexer", "bash",
                                  "codemirror_mode", "shell", "nbconvert_exporter", "script");
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s+, s:[], s:b, s:[s]}", "status", "ok", "protocol_version", "5.5",
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s+, s:[], s:b, s:[s]}", "status", "ok", "protocol_version", "5.6",
                      "implementation", "jaeda", "implementation_version", JAEDA_VERSION, "language_info", language,
                      "banner",
                      "Jaeda " JAEDA_VERSION ": language models, run and measured. %lsmagic lists what there is.\n",

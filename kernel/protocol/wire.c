@@ -227,7 +227,7 @@ static int add_header(struct frames *f, const struct outgoing *m) {
     buf_init(&b, 4096);
     buf_printf(&b,
                "{\"msg_id\":\"%s\",\"session\":\"%s\",\"username\":\"jaeda\",\"date\":\"%s\",\"msg_type\":\"%s\","
-               "\"version\":\"5.5\"}",
+               "\"version\":\"5.6\"}",
                m->msg_id, m->session, m->date, m->type);
     const int rc = b.failed ? -1 : frames_add(f, b.p, b.n);
     buf_fini(&b);

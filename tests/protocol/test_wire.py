@@ -25,7 +25,7 @@ def refused(kernel, client, frames, log):
 def test_kernel_info(client):
     reply = still_answers(client)
     c = reply.content
-    assert c["protocol_version"] == "5.5" and reply.header["version"] == "5.5"
+    assert c["protocol_version"] == "5.6" and reply.header["version"] == "5.6"
     assert c["implementation"] == "jaeda" and c["banner"]
     info = c["language_info"]
     assert info["name"] and info["mimetype"] and info["file_extension"].startswith(".") and info["version"]

@@ -5,9 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/utf8.h"
+#include "base/mem.h"
 #include "link/codec.h"
+#include "link/place.h"
+#include "link/server.h"
 #include <cmocka.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pwd.h>
@@ -15,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -376,6 +380,55 @@ static void rubbish_ends_one_connection_only(void **state) {
     engine_close(g);
 }
 
+/* ---- want ---- */
+static void without_descriptors_a_newcomer_is_told_and_the_others_go_on(void **state) {
+    (void)state;
+    struct engine *g = connected(), *late;
+    load(g);
+    const pid_t pid = (pid_t)status(g).system.pid;
+    struct rlimit before, tight = { 0 };
+    char fds[64];
+    int open_now = 0;
+    snprintf(fds, sizeof fds, "/proc/%d/fd", (int)pid);
+    DIR *d = opendir(fds);
+    while (readdir(d)) open_now++;
+    closedir(d);
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, NULL, &before), 0);
+    tight = (struct rlimit){ (rlim_t)open_now - 2, before.rlim_max }; /* without . and .. : none is left */
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &tight, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        struct err e = { 0 };
+        assert_int_not_equal(engine_open(&late, uri, &e), 0);
+        if (!strstr(e.text, "descriptor")) fail_msg("%s", e.text);
+        assert_int_equal(status(g).rows, 1);
+    }
+    assert_int_equal(prlimit(pid, RLIMIT_NOFILE, &before, NULL), 0);
+    late = connected();
+    assert_int_equal(status(late).system.pid, pid);
+    engine_close(late);
+    engine_close(g);
+}
+static void a_server_that_finds_no_memory_is_no_server(void **state) {
+    (void)state;
+    struct place p;
+    struct err e = { 0 };
+    assert_int_equal(place_open(&p, folder, true, &e), 0);
+    bool opened = false;
+    for (long n = 1; n < 1000 && !opened; n++) {
+        struct server *s;
+        e = (struct err){ 0 };
+        mem_fail_at(n);
+        const int rc = server_open(&s, &p, &e);
+        mem_fail_at(0);
+        opened = !rc;
+        if (rc) assert_true(e.code == rc && e.text[0] && !s);
+        server_close(s);
+        assert_false(exists("engine.sock")); /* what did not open leaves nothing behind */
+    }
+    assert_true(opened);
+    place_close(&p);
+}
+
 static int setup(void **state) {
     (void)state;
     snprintf(folder, sizeof folder, "%s/jaeda-link-XXXXXX", P_tmpdir);
@@ -414,6 +467,8 @@ int main(void) {
         T(another_user_gets_nothing),
         T(another_build_is_told_what_to_do),
         T(rubbish_ends_one_connection_only),
+        T(without_descriptors_a_newcomer_is_told_and_the_others_go_on),
+        T(a_server_that_finds_no_memory_is_no_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
