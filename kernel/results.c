@@ -127,6 +127,7 @@ static int failed(struct db *d, const char *what) {
     const char *why = d->code == SQLITE_CANTOPEN && sqlite3_system_errno(d->h) ? strerror(sqlite3_system_errno(d->h))
                                                                                : sqlite3_errstr(d->code);
     const char *way = d->code == SQLITE_FULL       ? "; free some space there"
+                      : d->code == SQLITE_IOERR    ? "; the disk may be full or a quota reached"
                       : d->code == SQLITE_BUSY     ? "; another program holds it"
                       : d->code == SQLITE_READONLY ? "; chmod u+w"
                                                    : "";

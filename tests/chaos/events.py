@@ -205,23 +205,20 @@ def kill_client(world, book):
     if busy(book):
         return False
     path = book.kernel.file if hasattr(book.kernel, "file") else os.path.join(world.runtime, f"kernel-{book.kernel}.json")
-    msg_id = book.ask("execute_request", code="!sleep 0.4", listening=False)
-    helper = subprocess.Popen([sys.executable, str(pathlib.Path(__file__).parent / "chaos.py"), "--client", str(path), msg_id,
-                               "!sleep 0.4"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    began = False
-    for _ in range(100):
-        world.pump(0.1)
-        if helper.poll() is not None or not book.up:
-            break
-        if any(msg_id in (a,) and (book.asks[a].idle) for a in list(book.asks)) or msg_id not in book.asks:
-            began = True
-            break
+    code = "!sleep 1"
+    msg_id = book.ask("execute_request", code=code, listening=False)
+    helper = subprocess.Popen([sys.executable, str(pathlib.Path(__file__).parent / "chaos.py"), "--client", str(path), msg_id, code],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    os.set_blocking(helper.stdout.fileno(), False)
+    while not (begun := helper.stdout.read()) and msg_id in book.asks and helper.poll() is None:
+        world.pump(0.05)
     helper.kill()
     helper.wait()
     helper.stdout.close()
-    if not began:
-        book.asks.pop(msg_id, None)  # it died before it had asked
-    return None
+    if begun and msg_id in book.asks:
+        return None  # in the middle of its cell, which must end all the same
+    book.asks.pop(msg_id, None)  # it ended, or the kernel did, before the client had seen anything
+    return False
 
 
 # ---- what a hostile neighbour does ----

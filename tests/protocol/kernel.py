@@ -68,7 +68,7 @@ class Connection:
 class Kernel(Connection):
     """One jaeda-kernel with its connection file, in a session of its own as Jupyter starts it."""
 
-    def __init__(self, directory, key=None, transport="tcp", scheme="hmac-sha256", env=None, prefix=(), **more):
+    def __init__(self, directory, key=None, transport="tcp", scheme="hmac-sha256", env=None, prefix=(), arguments=(), **more):
         self.directory = str(directory)
         key = uuid.uuid4().hex if key is None else key.decode()
         if transport == "ipc":
@@ -83,13 +83,13 @@ class Kernel(Connection):
         super().__init__(self.file)
         self.env = {**os.environ, "XDG_DATA_HOME": self.directory, **(env or {})}
         self.log = open(self.file + ".log", "wb")
-        self.prefix = list(prefix)
+        self.prefix, self.arguments = list(prefix), list(arguments)
         self.clients = []
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(
-            self.prefix + [executable(), "-f", self.file],
+            self.prefix + [executable(), "-f", self.file] + self.arguments,
             env=self.env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True,
         )
 

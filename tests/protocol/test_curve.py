@@ -54,7 +54,7 @@ def test_jupyter_client_encrypts_a_session_and_restarts_it(staged, tmp_path, tra
     with log.open("w") as stderr:
         km.start_kernel(stderr=stderr)
         encrypted_session(km)
-    said = log.read_text() 
+    said = log.read_text()
     assert km.curve_publickey.decode() not in said and km.curve_secretkey.decode() not in said
 
 
@@ -62,8 +62,8 @@ def encrypted_session(km):
     kc = km.client()
     try:
         assert json.loads(open(km.connection_file).read())["curve_publickey"] == kc.curve_publickey.decode()
+        kc.start_channels()
         for n in (1, 2):
-            kc.start_channels()
             kc.wait_for_ready(timeout=LIMIT)
             assert kc.hb_channel.is_alive()
             said = []

@@ -19,10 +19,26 @@ def run(*arguments):
 def test_version_and_help():
     v, h = run("--version"), run("--help")
     assert v.returncode == 0 and v.stdout.startswith("jaeda-kernel ")
-    assert h.returncode == 0 and "-f CONNECTION_FILE" in h.stdout
+    assert h.returncode == 0 and all(x in h.stdout for x in ("-f CONNECTION_FILE", "-r REGISTRATION_FILE", "--engine URI"))
+    assert run("--features").stdout.split() in ([], ["curve"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["-f"], ["--nonsense"], ["-f", "a", "b"], ["file.json"]])
+def test_the_engine_can_be_named(start):
+    """The option wins over the environment; commands of cells see it as %engine does."""
+    k = start(env={"JAEDA_ENGINE": "ipc:/nowhere"}, arguments=["--engine", "local:"])
+    assert text(k.client().run("!echo $JAEDA_ENGINE")[1]) == "local:\n"
+
+
+def test_a_connection_file_is_no_registration_file(tmp_path):
+    f = tmp_path / "c.json"
+    f.write_text(json.dumps(GOOD))
+    r = run("--registration-file", str(f))
+    assert r.returncode == 1 and "registration_port" in r.stderr and r.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["-f"], ["--nonsense"], ["-f", "a", "b"], ["file.json"],
+                                       ["-f", ""], ["-f", "a", "-r", "b"], ["-f", "a", "-f", "b"], ["-r"], ["--engine", "local:"],
+                                       ["-f", "a", "--engine"], ["-f", "a", "--engine="], ["--version", "x"]])
 def test_wrong_arguments(arguments):
     r = run(*arguments)
     assert r.returncode == 2 and r.stderr.count("\n") == 1 and r.stdout == ""
@@ -174,6 +190,18 @@ def test_no_descriptor_leaks_into_commands(client):
     opened = {int(n): to for n, to in (line.split()[-3::2] for line in out.splitlines() if "->" in line)}
     # 3: the directory itself
     assert {n for n, to in opened.items() if to != "/dev/null"} <= {0, 1, 2, 3} and len(opened) >= 3, out
+
+
+def test_every_descriptor_of_the_kernel_is_its_own(kernel, client):
+    """Not only those that a shell would show: each is closed in whatever the kernel starts."""
+    client.run("!echo x")
+    inherited = []
+    for n in os.listdir(f"/proc/{kernel.process.pid}/fd"):
+        with open(f"/proc/{kernel.process.pid}/fdinfo/{n}") as f:
+            flags = next(int(line.split()[1], 8) for line in f if line.startswith("flags:"))
+        if int(n) > 2 and not flags & os.O_CLOEXEC:
+            inherited.append((n, os.readlink(f"/proc/{kernel.process.pid}/fd/{n}")))
+    assert inherited == []
 
 
 def test_commands_have_default_signals(client):

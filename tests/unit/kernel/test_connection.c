@@ -43,6 +43,39 @@ static void ipc_has_a_hyphen_and_a_limit(void **state) {
     assert_int_not_equal(connection_endpoint(&c, CHANNEL_CONTROL, at, sizeof at, &e), 0);
     assert_non_null(strstr(e.text, "107 bytes"));
 }
+static void a_registration_file_names_the_launcher(void **state) {
+    (void)state;
+    static const struct {
+        const char *file, *at, *ip, *says;
+    } all[] = {
+        { "{'kernel_id': 'k', 'registration_port': 9, 'registration_ip': '::1', 'key': 'x'}", "tcp://[::1]:9", "::1",
+          NULL },
+        { "{'kernel_id': 'k', 'registration_port': '9', 'registration_ip': '10.0.0.1', 'ip': '10.0.0.2'}",
+          "tcp://10.0.0.1:9", "10.0.0.2", NULL },
+        { "{'kernel_id': 'k', 'registration_port': 9}", "tcp://127.0.0.1:9", "127.0.0.1", NULL },
+        { "{'registration_port': 9}", NULL, NULL, "kernel_id" },
+        { "{'kernel_id': 'k', 'registration_port': '9x'}", NULL, NULL, "registration_port" },
+        { "{'kernel_id': 'k', 'registration_port': 9, 'shell_port': 1}", NULL, NULL, "both" },
+        { "{'kernel_id': 'k', 'registration_port': 9, 'transport': 'ipc'}", NULL, NULL, "tcp" },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct connection c;
+        struct err e = { 0 };
+        char text[200], at[100];
+        snprintf(text, sizeof text, "%s", all[i].file);
+        for (char *p = text; (p = strchr(p, '\'')); p++) *p = '"';
+        const int rc = connection_parse(&c, text, strlen(text), &e);
+        assert_int_equal(rc != 0, all[i].says != NULL);
+        if (rc) {
+            assert_non_null(strstr(e.text, all[i].says));
+            continue;
+        }
+        assert_string_equal(c.registration, all[i].at);
+        assert_string_equal(c.ip, all[i].ip);
+        assert_int_equal(connection_endpoint(&c, CHANNEL_HB, at, sizeof at, &e), 0);
+        assert_string_equal(at + strlen(at) - 2, ":*");
+    }
+}
 static void what_is_wrong_is_named(void **state) {
     (void)state;
     static const struct {
@@ -100,8 +133,11 @@ static void out_of_memory(void **state) {
 int main(void) {
     json_set_alloc_funcs(mem_alloc, mem_free);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_file_is_read),         cmocka_unit_test(ipc_has_a_hyphen_and_a_limit),
-        cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(a_file_that_is_not_there_is_named),
+        cmocka_unit_test(a_file_is_read),
+        cmocka_unit_test(ipc_has_a_hyphen_and_a_limit),
+        cmocka_unit_test(a_registration_file_names_the_launcher),
+        cmocka_unit_test(what_is_wrong_is_named),
+        cmocka_unit_test(a_file_that_is_not_there_is_named),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

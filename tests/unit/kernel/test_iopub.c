@@ -41,6 +41,32 @@ static void a_subscriber_is_welcomed_first(void **state) {
     assert_true(quiet(&l, 200));
     listener_close(&l);
 }
+static void every_cell_that_runs_is_told(void **state) {
+    (void)state;
+    static const char *const cell[] = { "{\"msg_id\":\"a\"}", "{\"msg_id\":\"b\"}", "{\"msg_id\":\"c\"}" };
+    struct listener l;
+    listener_open(&l, 1000);
+    expect(&l, "iopub_welcome", NULL);
+    for (int i = 0; i < 3; i++) iopub_status(l.io, cell[i], strlen(cell[i]), "busy", true);
+    iopub_status(l.io, cell[1], strlen(cell[1]), "idle", true);
+    for (int i = 0; i < 4; i++) expect(&l, "status", NULL);
+    zmq_setsockopt(l.sub, ZMQ_SUBSCRIBE, "", 0);
+    expect(&l, "iopub_welcome", NULL);
+    for (int i = 0; i < 3; i += 2) {
+        struct message m = next(&l);
+        assert_string_equal(json_string_value(json_object_get(m.content, "execution_state")), "busy");
+        assert_memory_equal(json_string_value(json_object_get(m.parent, "msg_id")), i ? "c" : "a", 2);
+        message_fini(&m);
+    }
+    iopub_status(l.io, cell[0], strlen(cell[0]), "idle", true);
+    iopub_status(l.io, cell[2], strlen(cell[2]), "idle", true);
+    expect(&l, "status", NULL);
+    expect(&l, "status", NULL);
+    zmq_setsockopt(l.sub, ZMQ_SUBSCRIBE, "", 0);
+    expect(&l, "iopub_welcome", NULL);
+    assert_true(quiet(&l, 200));
+    listener_close(&l);
+}
 static void the_order_is_the_order_of_the_calls(void **state) {
     (void)state;
     struct listener l;
@@ -209,6 +235,7 @@ static void text_that_is_no_utf8_or_no_json_is_dropped_alone(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_subscriber_is_welcomed_first),
+        cmocka_unit_test(every_cell_that_runs_is_told),
         cmocka_unit_test(the_order_is_the_order_of_the_calls),
         cmocka_unit_test(streams_of_two_cells_are_not_joined),
         cmocka_unit_test(a_large_text_is_cut_between_characters),

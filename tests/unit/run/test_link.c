@@ -205,7 +205,7 @@ static void a_dead_engine_says_how_it_died(void **state) {
     static const struct {
         int signal;
         const char *words;
-    } way[] = { { SIGKILL, "was killed by signal 9" }, { SIGSEGV, "crashed: signal 11" }, { SIGTERM, "asked to end" } };
+    } way[] = { { SIGKILL, "was killed by signal 9" }, { SIGABRT, "crashed: signal 6" }, { SIGTERM, "asked to end" } };
     for (int i = 0; i < 3; i++) {
         struct engine *g = connected();
         load(g);
