@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 10000, ENDED_MS = 1000, STEP_MS = 20, CHUNK = 1 << 16, LOG_LINES = 8 };
+enum { WAIT_MS = 10000, ENDED_MS = 5000, STEP_MS = 20, CHUNK = 1 << 16, LOG_LINES = 8 };
 struct ipc {
     struct place place;
     int sock, pid;

@@ -162,11 +162,11 @@ class World:
         for p in psutil.process_iter(["name"]):
             try:
                 if (p.info["name"] or "").startswith("jaeda-engine") and any(str(self.engine_dir) in a for a in p.cmdline()) and alive(p):
-                    found.append(p)
+                    found.append((p.ppid(), p))
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 pass
-        pids = {p.pid for p in found}
-        return sorted(found, key=lambda p: p.ppid() in pids)
+        pids = {p.pid for _, p in found}
+        return [p for _, p in sorted(found, key=lambda x: x[0] in pids)]
 
     def look(self):
         self.looked = time.monotonic()
