@@ -11,18 +11,18 @@
 
 static const char KEY[] = "a0436f6c-1916-498b-8eb9-e81ab9368e84";
 static const char HEADER[] = "{\"msg_id\":\"m1\",\"session\":\"s1\",\"username\":\"jaeda\",\"date\":"
-                             "\"2024-01-31T09:08:07.000123Z\",\"msg_type\":\"execute_request\",\"version\":\"5.5\"}";
+                             "\"2024-01-31T09:08:07.000123Z\",\"msg_type\":\"execute_request\",\"version\":\"5.6\"}";
 static const char CONTENT[] = "{\"code\":\"%generate \\\"한글\\\"\"}";
 /* Computed with Python's hmac over HEADER, {}, {} and CONTENT. */
 static const struct {
     const char *scheme, *hex;
 } SIGNED[] = {
-    { "hmac-md5", "0b5fa7f0910a90644562673040ea4837" },
-    { "hmac-sha256", "90ca604910a25819c5221c6d83941cf8b0274be3fcf3df4e5fb220e33dcf5603" },
-    { "hmac-sha512", "2a1cab4c6e54b7a9288a96ddd07925584aa6919a655e0d4a2da47932c6ed62d1"
-                     "e84ff4f859dc0ce0420b080b2601a82985711d8baf60a669577b3d52bd14d23d" },
+    { "hmac-md5", "0b532024fd5123186f93012c013db181" },
+    { "hmac-sha256", "5fbe5d31aa4e6263f51ba552b7ac4cc6ed9b3327910c63b37130fbbb226de211" },
+    { "hmac-sha512", "f2bb161661972940a9b4c20824bbb88533eec35f0bc2f46c4572b3e3309034b9"
+                     "4edc198ecf7651be7addc621386649e934ab5d0971c28fa889a72b48d6ecf08a" },
 };
-static const char GOOD[] = "90ca604910a25819c5221c6d83941cf8b0274be3fcf3df4e5fb220e33dcf5603";
+static const char GOOD[] = "5fbe5d31aa4e6263f51ba552b7ac4cc6ed9b3327910c63b37130fbbb226de211";
 
 static struct wire_key *key_of(const char *scheme, const char *key) {
     struct err e = { 0 };
