@@ -47,10 +47,8 @@ struct jobs {
 
 /* ---- life ---- */
 static void work_free(struct work *w) {
-    if (w->background) {
-        if (!w->joined) pthread_join(w->thread, NULL);
-        interrupt_fini(&w->interrupt);
-    }
+    if (w->background && !w->joined) pthread_join(w->thread, NULL);
+    interrupt_fini(&w->interrupt);
     tape_close(w->tape);
     mem_free(w->code);
     mem_free(w);
@@ -71,6 +69,7 @@ static struct work *work_new(struct jobs *j, const char *code, size_t n, bool ba
     buf_fini(&whole);
     w->all = j;
     w->background = background;
+    w->interrupt.fd = -1;
     w->began_us = clock_us();
     date_now(w->started);
     snprintf(w->state, sizeof w->state, "%s", PATIENT);

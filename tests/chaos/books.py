@@ -324,7 +324,10 @@ class LabBook(Book):
             header={"Authorization": f"token {s.token}"}, http_no_proxy=["127.0.0.1"], enable_multithread=False)
 
     def find(self):
-        return next((p for p in self.world.server.kernels() if any(self.kernel in a for a in p.cmdline())), None)
+        try:
+            return next((p for p in self.world.server.kernels() if any(self.kernel in a for a in p.cmdline())), None)
+        except psutil.NoSuchProcess:
+            return None
 
     def after_kill(self):
         pass  # the server starts it again

@@ -200,8 +200,11 @@ class World:
             if n >= self.options.events and passed >= (self.options.minutes or 0) * 60:
                 return
             event = self.rng.choices(names, weights)[0]
-            if event.run(self, self.rng.choice(self.books)) is not False:
-                self.counts[event.name] += 1
+            try:
+                happened = event.run(self, self.rng.choice(self.books)) is not False
+            except psutil.NoSuchProcess:  # it ended at that very moment; whether it should have, look() says
+                happened = False
+            self.counts[event.name] += happened
             self.pump(self.rng.random() * 0.3 if self.rng.random() < 0.7 else 0)
 
     def warm_up(self):
@@ -320,7 +323,7 @@ class World:
         while (left := self.ours()) and time.monotonic() < end:
             time.sleep(0.2)
         for p in left:
-            self.fault(f"process {p.pid} is left: {' '.join(p.cmdline())[:200]}")
+            self.fault(f"process is left: {p}")
         self.leftovers()
 
     def leftovers(self):
