@@ -30,12 +30,13 @@ void program_init(struct program *p, const struct backend_api *api, struct backe
     *p = (struct program){
         .api = api, .be = be, .rows = rows, .picks = picks, .kv_rows = kv_rows, .layer = -1, .kv = DTYPE_F32
     };
-    if (rows < 1 || rows > ROWS_MAX || picks < 1 || picks > rows || kv_rows < 1)
+    if (rows < 1 || rows > ROWS_MAX || picks < 1 || picks > rows || picks > PICKS_MAX || kv_rows < 1)
         err_set(&p->err, STATUS_INVALID,
-                "a program of %d rows, %d picks and %d KV rows: rows must be 1..%d, picks 1..rows", rows, picks,
-                kv_rows, ROWS_MAX);
+                "a program of %d rows, %d picks and %d KV rows: rows must be 1..%d, picks 1..%d of them", rows, picks,
+                kv_rows, ROWS_MAX, PICKS_MAX);
 }
 void program_fini(struct program *p) {
+    program_unlink(p);
     for (int i = 0; i < p->n; i++) mem_free(p->call[i].priv);
     mem_free(p->call);
     mem_free(p->area);
@@ -140,11 +141,28 @@ int program_plan(struct program *p, struct err *e) {
     p->need[REGION_ARENA] += p->shared + p->each * (size_t)p->api->workers(p->be);
     return 0;
 }
-void program_link(struct program *p, void *arena, void *kv) {
+int program_link(struct program *p, void *arena, void *kv, struct err *e) {
+    program_unlink(p);
     p->base[REGION_ARENA] = arena;
     p->base[REGION_KV] = kv;
     for (int i = 0; i < p->n; i++)
         for (int k = 0; k < p->call[i].n; k++) p->call[i].m[k].p = program_at(p, p->call[i].m[k]);
+    return p->api->link ? p->api->link(p->be, p, e) : STATUS_OK;
+}
+void program_unlink(struct program *p) {
+    if (p->api && p->api->unlink) p->api->unlink(p->be, p);
+    p->linked = NULL;
+    p->flying = 0;
+}
+int program_get(const struct program *p, struct mat m, float *to, size_t n, struct err *e) {
+    if (p->api->get) return p->api->get(p->be, to, program_at(p, m), n * sizeof *to, e);
+    memcpy(to, program_at(p, m), n * sizeof *to);
+    return STATUS_OK;
+}
+int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
+    if (p->api->put) return p->api->put(p->be, program_at(p, m), from, n * sizeof *from, e);
+    memcpy(program_at(p, m), from, n * sizeof *from);
+    return STATUS_OK;
 }
 
 struct tally { /* rows[DIM_KV]: cache rows read; ctx: sum over query rows */
@@ -176,26 +194,47 @@ void program_cost(const struct op_call *c, const struct step *s, double *bytes, 
     const struct tally t = tally(s);
     cost_of(c, &t, bytes, flops);
 }
-static void watched(struct program *p, struct step *s, struct watch *w) {
+/* Results in the host's memory, for the dump. */
+static int dump(struct program *p, const struct op_call *c, const int n[DIM_COUNT], struct watch *w, struct err *e) {
+    for (int k = 0; k < c->n && !e->code; k++) {
+        struct mat m = c->m[k];
+        if (!(c->access[k] & WRITE) || m.dim == DIM_KV) continue;
+        const int rows = m.dim == DIM_FIXED ? m.rows : n[m.dim];
+        const size_t bytes = (size_t)rows * (size_t)m.ld * sizeof *m.p;
+        float *copy = p->api->get ? mem_alloc(bytes + 1) : NULL;
+        if (p->api->get && !copy) return err_set(e, STATUS_NOMEM, "no memory to look at '%s'", c->label);
+        if (copy && !p->api->get(p->be, copy, m.p, bytes, e)) m.p = copy;
+        if (!e->code) w->dump(w->arg, c, &m, rows);
+        mem_free(copy);
+    }
+    return e->code;
+}
+static int watched(struct program *p, struct step *s, struct watch *w, struct err *e) {
     const struct tally t = tally(s); /* before: NEXT moves the step on */
     const int n[DIM_COUNT] = { 0, s->n[DIM_ROWS], s->n[DIM_PICKS], 0 };
-    for (int i = 0; i < p->n && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED); i++) {
+    const bool marks = p->api->mark && 2 * p->n <= MARKS_MAX;
+    const int first = w->n;
+    for (int i = 0; i < p->n && !e->code && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED); i++) {
         const struct op_call *c = &p->call[i];
         struct span sp = { .call = c };
         cost_of(c, &t, &sp.bytes, &sp.flops);
         const double t0 = p->api->time_us(p->be);
-        p->api->replay(p->be, p, s, i, i + 1);
+        if (marks && p->api->mark(p->be, 2 * i, e)) break;
+        if (p->api->replay(p->be, p, s, i, i + 1, e)) break;
+        if (marks && p->api->mark(p->be, 2 * i + 1, e)) break;
         sp.us = p->api->time_us(p->be) - t0;
         if (w->n < w->cap) w->span[w->n++] = sp;
-        for (int k = 0; w->dump && k < c->n; k++)
-            if (c->access[k] & WRITE && c->m[k].dim != DIM_KV)
-                w->dump(w->arg, c, &c->m[k], c->m[k].dim == DIM_FIXED ? c->m[k].rows : n[c->m[k].dim]);
+        if (w->dump) dump(p, c, n, w, e);
     }
+    double *us = marks && !e->code ? mem_alloc(2 * (size_t)p->n * sizeof *us) : NULL;
+    if (us && !p->api->marks(p->be, us, 2 * (w->n - first), e))
+        for (int i = first; i < w->n; i++) w->span[i].us = us[2 * (i - first) + 1] - us[2 * (i - first)];
+    mem_free(us);
+    return e->code;
 }
-/* The replay choke point. Profile marks and golden dumps need nothing from a backend but "run calls [i, j)". */
-int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e) {
-    if (p->err.code) return err_set(e, p->err.code, "%s", p->err.text);
+static int check(const struct program *p, const struct step *s, struct err *e) {
     const int rows = s->n[DIM_ROWS], picks = s->n[DIM_PICKS];
+    if (p->err.code) return err_set(e, p->err.code, "%s", p->err.text);
     if (rows < 0 || rows > p->rows || picks < 0 || picks > p->picks)
         return err_set(e, STATUS_INVALID, "a step of %d rows and %d picks: the program was recorded for %d and %d",
                        rows, picks, p->rows, p->picks);
@@ -207,20 +246,67 @@ int program_replay(struct program *p, struct step *s, struct watch *w, struct er
             return err_set(e, STATUS_INVALID, "pick %d is row %d: picks must ascend within the step's %d rows", i,
                            s->pick[i], rows);
     }
-    if (w)
-        watched(p, s, w);
-    else
-        p->api->replay(p->be, p, s, 0, p->n);
+    return STATUS_OK;
+}
+static int outcome(const struct program *p, const struct step *s, struct err *e) {
     const int stop = __atomic_load_n(&s->stop, __ATOMIC_ACQUIRE), why = stop & 255;
-    if (!stop) return 0;
+    if (!stop) return STATUS_OK;
     if (why == STOP_CANCEL) return err_set(e, STATUS_CANCELLED, "cancelled");
     const struct op_call *at = &p->call[stop >> 8];
     return err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
 }
+/* The replay choke point. Profile marks and golden dumps need nothing from a backend but "run calls [i, j)". */
+int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e) {
+    if (check(p, s, e)) return e->code;
+    if (w ? watched(p, s, w, e) : p->api->replay(p->be, p, s, 0, p->n, e)) return e->code;
+    return outcome(p, s, e);
+}
+int program_launch(struct program *p, struct step *s, struct err *e) {
+    if (!p->flying && check(p, s, e)) return e->code;
+    if (p->flying == AHEAD_MAX) return err_set(e, STATUS_INVALID, "%d steps fly already", p->flying);
+    if (p->api->launch && p->api->launch(p->be, p, s, !p->flying, e)) return program_recall(p, s), e->code;
+    p->flying++;
+    return STATUS_OK;
+}
+/* What NEXT did to the step on the device, done here. Each draw takes one number of the generator. */
+static void advance(struct step *s) {
+    const int picks = s->n[DIM_PICKS];
+    for (int i = 0; i < picks; i++) { /* pick[] ascends: row i is free when it is written */
+        struct sampling *g = &s->sampling[i];
+        s->row[i] = s->row[s->pick[i]];
+        s->row[i].id = s->ring[(s->made - picks + i) % RING];
+        s->row[i].pos++;
+        s->row[i].at++;
+        s->pick[i] = i;
+        if (g->temperature > 0) g->rng += STEP_RNG;
+        if (g->ban_for > 0 && !--g->ban_for) g->banned = 0;
+    }
+    s->n[DIM_ROWS] = picks;
+}
+int program_land(struct program *p, struct step *s, struct err *e) {
+    if (!p->flying) return err_set(e, STATUS_INVALID, "no step flies");
+    if (!p->api->land) {
+        p->flying = 0; /* nothing was begun before: a step that runs in the host's memory leaves nothing to wait for */
+        return program_replay(p, s, NULL, e);
+    }
+    if (p->api->land(p->be, p, s, e) || outcome(p, s, e)) return program_recall(p, s), e->code;
+    p->flying--;
+    advance(s);
+    return STATUS_OK;
+}
+void program_recall(struct program *p, struct step *s) {
+    struct err ignored = { 0 };
+    const int stop = s->stop, made = s->made;
+    if (p->api->land)
+        while (p->flying > 0 && !ignored.code) p->flying--, p->api->land(p->be, p, s, &ignored);
+    p->flying = 0;
+    s->made = made;
+    __atomic_store_n(&s->stop, stop, __ATOMIC_RELEASE);
+}
 void step_rows(struct step *s, const int *id, int n, int pos, int kv, bool pick) {
     for (int i = 0; i < n && s->n[DIM_ROWS] < ROWS_MAX; i++)
         s->row[s->n[DIM_ROWS]++] = (struct step_row){ .id = id[i], .pos = pos + i, .kv = kv, .at = pos + i };
-    if (pick && n > 0 && s->n[DIM_PICKS] < ROWS_MAX) s->pick[s->n[DIM_PICKS]++] = s->n[DIM_ROWS] - 1;
+    if (pick && n > 0 && s->n[DIM_PICKS] < PICKS_MAX) s->pick[s->n[DIM_PICKS]++] = s->n[DIM_ROWS] - 1;
 }
 void step_cancel(struct step *s) {
     int none = STOP_NONE;

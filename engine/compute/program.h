@@ -14,13 +14,15 @@ struct program {
     const struct backend_api *api;
     struct backend *be;
     int rows, picks, kv_rows, layer; /* bucket; capacity of the KV pool; layer being recorded, -1: none */
-    enum dtype kv; /* of cached keys and values: F32 (as program_init sets it) or F16; before recording */
+    enum dtype kv; /* of cached keys and values: F32 (as program_init sets it), F16 or Q8_0; before recording */
     struct op_call *call;
     int n, call_cap;
     struct area *area;
     int areas, area_cap;
     size_t need[REGION_COUNT], each, shared; /* bytes, known after program_plan(); scratch for each worker, for all */
     char *base[REGION_COUNT];
+    void *linked;       /* the backend's own, from link to unlink */
+    int flying;         /* runs launched and not landed */
     struct mat history; /* token ids of every KV row; cols 0: no EMBED yet */
     struct err err;     /* first failure of the recording; later ops do nothing */
 };
@@ -34,15 +36,20 @@ void program_fini(struct program *p);
 void program_fuse(struct program *p);
 /* 0, or the code of the recording's error, which e takes over (e may be NULL: it stays in p->err). */
 int program_plan(struct program *p, struct err *e);
-/* arena and kv: need[REGION_ARENA] and need[REGION_KV] bytes of the backend's memory, owned by the caller. */
-void program_link(struct program *p, void *arena, void *kv);
+/* arena and kv: need[REGION_ARENA] and need[REGION_KV] bytes of the backend's memory, owned by the caller, which stay until
+ * program_unlink or program_fini. */
+int program_link(struct program *p, void *arena, void *kv, struct err *e);
+void program_unlink(struct program *p);
 
 struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols);
 /* One half of a layer's cache: kv_rows rows for all sequences, cols / head_dim heads. */
 struct mat program_kv(struct program *p, int cols, int head_dim);
 void program_keep(struct program *p, struct mat m);       /* input or output: lives through the whole program */
 void program_remove(struct program *p, int i);            /* for fuse passes; frees no priv */
-float *program_at(const struct program *p, struct mat m); /* address of a kept mat, after link */
+float *program_at(const struct program *p, struct mat m); /* device address of a kept mat, after link */
+/* n numbers of a kept mat of the arena from the first on, to and from the host. */
+int program_get(const struct program *p, struct mat m, float *to, size_t n, struct err *e);
+int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e);
 
 /* One observed call; bytes and flops are true for the step that was run. */
 struct span {
@@ -59,6 +66,14 @@ struct watch {
 /* Runs one step. w NULL: one launch of the whole program; else call by call, observed. 0, or the code in e:
  * STATUS_CANCELLED after step_cancel(), STATUS_INVALID for too many rows, a bad token id or a full KV pool. */
 int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e);
+/* Decoding without waiting for each token: up to AHEAD_MAX runs of a program that ends in NEXT are launched, each going on
+ * from the one before; program_land waits for the oldest, after which *s is as program_replay would have left it. *s and
+ * its program are touched by nothing else while runs fly; what a run needs of *s is read when the first is launched. The
+ * caller keeps within the KV pool. 0, or as program_replay; after an error nothing flies. */
+int program_launch(struct program *p, struct step *s, struct err *e);
+int program_land(struct program *p, struct step *s, struct err *e);
+/* Waits for what still flies and forgets it: *s stays as after the last landed run, and so do the KV rows that it counts. */
+void program_recall(struct program *p, struct step *s);
 void program_cost(const struct op_call *c, const struct step *s, double *bytes, double *flops);
 const char *op_name(int op); /* "linear"; private ops of a backend: "fused" */
 

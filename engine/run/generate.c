@@ -35,7 +35,8 @@ static size_t cached(const struct sequence *seq, const struct ids *ids) {
 }
 static bool alone(const struct job *job) { return atomic_load(&job->turn->jobs) < 2; }
 int prefill_piece(const struct seat *seat, const struct job *job) {
-    return alone(job) ? CHUNK : atomic_load(&seat->l->piece);
+    const int chunk = seat_chunk(seat->l), piece = atomic_load(&seat->l->piece);
+    return alone(job) || piece > chunk ? chunk : piece;
 }
 int prefill(struct seat *seat, struct job *job, const struct ids *ids, size_t at, int base, struct err *e) {
     const double t0 = now_us();
@@ -48,13 +49,14 @@ int prefill(struct seat *seat, struct job *job, const struct ids *ids, size_t at
         job_step(job);
         step_rows(&job->step, ids->v + at, (int)n, (int)at, base, at + n == ids->n);
         struct program *p = &seat->program[n == 1 ? PROGRAM_DECODE : PROGRAM_PREFILL];
-        if (most == CHUNK && n > 1 ? job_replay_or_yield(job, p, &yielded, e) : job_replay(job, p, NULL, e))
+        if ((int)most == seat_chunk(seat->l) && n > 1 ? job_replay_or_yield(job, p, &yielded, e)
+                                                      : job_replay(job, p, NULL, e))
             return e->code;
         if (yielded) continue;
         const double ms = (now_us() - t1 - (job->waited_us - waited)) * 1e-3;
         if (n > 1) atomic_store(&seat->l->piece, turn_rows((int)n, ms));
         at += n;
-        if (ids->n - from > CHUNK)
+        if (ids->n - from > (size_t)seat_chunk(seat->l))
             job_progress(job, "prefill", (double)(at - from), (double)(ids->n - from), "tok", (now_us() - t0) * 1e-6);
     }
     return STATUS_OK;

@@ -563,7 +563,8 @@ int models_probe(struct models *m, struct job *job, struct err *e) {
     if (rc) return rc;
     lock(m);
     m->peaks = (struct peaks){ more(now.stream_gbs, m->peaks.stream_gbs), more(now.fp32_gflops, m->peaks.fp32_gflops),
-                               more(now.int8_gops, m->peaks.int8_gops), more(now.bf16_gflops, m->peaks.bf16_gflops) };
+                               more(now.int8_gops, m->peaks.int8_gops), more(now.bf16_gflops, m->peaks.bf16_gflops),
+                               more(now.fp16_gflops, m->peaks.fp16_gflops) };
     m->probes++;
     unlock(m);
     return STATUS_OK;

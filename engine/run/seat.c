@@ -11,7 +11,7 @@ static size_t more(size_t a, size_t b) { return a > b ? a : b; }
 
 int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, const struct program *like, int batch,
              struct err *e) {
-    const int rows[PROGRAMS] = { 1, batch, CHUNK }, picks[PROGRAMS] = { 1, batch, 1 };
+    const int rows[PROGRAMS] = { 1, batch, like->api->chunk(like->be) }, picks[PROGRAMS] = { 1, batch, 1 };
     *out = (struct sizes){ 0 };
     for (int i = 0; i < PROGRAMS; i++) {
         program_fini(&p[i]);
@@ -107,7 +107,8 @@ int seat_take(struct seat *s, struct err *e) {
     if (!s->arena || !s->kv)
         return err_set(e, STATUS_NOMEM, "no memory for the KV cache (%.1f MiB); try a smaller --max-model-len",
                        (double)s->info.kv_bytes / MIB);
-    for (int i = 0; i < PROGRAMS; i++) program_link(&s->program[i], s->arena, s->kv);
+    for (int i = 0; i < PROGRAMS; i++)
+        if (program_link(&s->program[i], s->arena, s->kv, e)) return e->code;
     for (int i = 0; i < SEQUENCES; i++) s->seq[i].base = i * s->info.max_model_len;
     return STATUS_OK;
 }

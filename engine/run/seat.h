@@ -3,7 +3,7 @@
 #define JAEDA_RUN_SEAT_H
 #include "load.h"
 
-enum { SEQUENCES = 1, CHUNK = ROWS_MAX }; /* KV caches of a seat; rows of a prefill step at most */
+enum { SEQUENCES = 1 }; /* KV caches of a seat */
 
 /* A conversation's place in the KV pool and the tokens whose keys and values lie there. */
 struct sequence {
@@ -12,9 +12,11 @@ struct sequence {
     int base;      /* first row in the pool */
     uint64_t used; /* for least-recently-used */
 };
-/* 1 row, BEAMS_MAX rows with logits of all, and CHUNK rows, over the same weights, arena and KV pool. */
+/* 1 row, BEAMS_MAX rows with logits of all, and seat_chunk rows, over the same weights, arena and KV pool. */
 enum { PROGRAM_DECODE, PROGRAM_BEAMS, PROGRAM_PREFILL, PROGRAMS };
 struct worker;
+/* Rows of a prefill step at most. */
+static inline int seat_chunk(const struct loaded *l) { return l->api->chunk(l->be); }
 struct seat {
     struct loaded *l;
     struct engine_model info; /* l->info with the KV cache's size and dtype, and the work area's */
@@ -43,7 +45,7 @@ void seat_close(struct seat *s);           /* contents only; any state. Any thre
 /* The session's own place, or the least recently used one, emptied. */
 struct sequence *seat_sequence(struct seat *s, const char *session);
 
-/* What a model of this shape takes on a device: kv_rows rows of cache, at most CHUNK rows or batch picks in a step. The
+/* What a model of this shape takes on a device: kv_rows rows of cache, at most a chunk of rows or batch picks in a step. The
  * programs are left recorded and planned in p (program_fini). */
 struct sizes {
     uint64_t weight_bytes, kv_bytes, arena_bytes;

@@ -23,7 +23,7 @@ struct bench {
     struct backend *be;
     struct model *model;
     struct slab *slab;
-    struct program decode, prefill; /* one row; ROWS_MAX rows */
+    struct program decode, prefill; /* one row; as many as the device likes to be fed at once */
     void *arena[2], *kv;
     double bytes; /* of packed weights */
 };
@@ -78,6 +78,7 @@ static int made_up(struct bench *b, struct err *e) {
            b->bytes * 1e-9 / (now() - t0));
     return 0;
 }
+static int chunk(const struct bench *b) { return b->api->chunk(b->be); }
 static int load(struct bench *b, struct err *e) {
     struct program *const both[2] = { &b->decode, &b->prefill };
     const struct catalog_entry *c = catalog_find(b->o.model, e);
@@ -88,7 +89,7 @@ static int load(struct bench *b, struct err *e) {
     if (model_open(&b->model, NULL, &c->config, want, e)) return e->code;
     const int rows = b->o.prompt + b->o.decode * 2 + 16;
     for (int i = 0; i < 2; i++) {
-        program_init(both[i], b->api, b->be, i ? ROWS_MAX : 1, 1, rows);
+        program_init(both[i], b->api, b->be, i ? chunk(b) : 1, 1, rows);
         both[i]->kv = kv;
         model_record(b->model, both[i]);
         program_fuse(both[i]);
@@ -99,7 +100,7 @@ static int load(struct bench *b, struct err *e) {
     for (int i = 0; i < 2; i++) {
         b->arena[i] = b->api->alloc(b->be, both[i]->need[REGION_ARENA]);
         if (!b->kv || !b->arena[i]) return err_set(e, STATUS_NOMEM, "no memory for activations and cache");
-        program_link(both[i], b->arena[i], b->kv);
+        if (program_link(both[i], b->arena[i], b->kv, e)) return e->code;
     }
     return 0;
 }
@@ -135,8 +136,8 @@ static void costs(const struct program *p, const struct step *s, double *bytes, 
 static int prefill(struct bench *b, double *seconds, double *flops, struct err *e) {
     double bytes = 0;
     *seconds = *flops = 0;
-    for (int from = 0; from < b->o.prompt; from += ROWS_MAX) {
-        const int n = b->o.prompt - from < ROWS_MAX ? b->o.prompt - from : ROWS_MAX;
+    for (int from = 0; from < b->o.prompt; from += chunk(b)) {
+        const int n = b->o.prompt - from < chunk(b) ? b->o.prompt - from : chunk(b);
         struct step *s = rows(b, from, n);
         costs(&b->prefill, s, &bytes, flops);
         const double t0 = now();
@@ -248,7 +249,7 @@ static int run(struct bench *b, struct err *e) {
     for (int r = 0; r < b->o.runs; r++) f.share[r] /= best;
     report("decode", "tok/s", "the stream before and after", &d, b->o.runs);
     report("prefill", "tok/s", arithmetic, &f, b->o.runs);
-    return b->o.calls && (calls(&b->decode, rows(b, b->o.prompt, 1), e) || calls(&b->prefill, rows(b, 0, ROWS_MAX), e))
+    return b->o.calls && (calls(&b->decode, rows(b, b->o.prompt, 1), e) || calls(&b->prefill, rows(b, 0, chunk(b)), e))
                ? e->code
                : 0;
 }

@@ -1,5 +1,6 @@
 #include "rig.h"
 #include "base/mem.h"
+#include "compute/module.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,6 +46,8 @@ static int record(struct rig *r, const struct rig_options *o, struct err *e) {
 }
 int rig_open(struct rig *r, const struct rig_options *o, struct err *e) {
     *r = (struct rig){ .api = &backend_cpu };
+    const char *other = getenv("JAEDA_TEST_BACKEND"); /* "cuda", or a module's path */
+    if (other && *other && strcmp(other, "cpu") != 0 && !(r->api = module_open(other, e))) return e->code;
     struct program *const programs[2] = { &r->one, &r->wide };
     char *before = getenv("JAEDA_ISA") ? mem_string(getenv("JAEDA_ISA")) : NULL;
     if (o->isa) setenv("JAEDA_ISA", o->isa, 1);
@@ -60,9 +63,7 @@ int rig_open(struct rig *r, const struct rig_options *o, struct err *e) {
     r->kv = r->api->alloc(r->be, r->kv_bytes);
     r->step = mem_zero(1, sizeof *r->step);
     if (!r->arena || !r->kv || !r->step) return err_set(e, STATUS_NOMEM, "no memory");
-    program_link(&r->one, r->arena, r->kv);
-    program_link(&r->wide, r->arena, r->kv);
-    return 0;
+    return program_link(&r->one, r->arena, r->kv, e) ? e->code : program_link(&r->wide, r->arena, r->kv, e);
 }
 void rig_close(struct rig *r) {
     mem_free(r->step);
@@ -79,15 +80,13 @@ int rig_wide(struct rig *r, const int *id, int n, int pos, struct watch *w, floa
     memset(r->step, 0, sizeof *r->step);
     for (int i = 0; i < n; i++) step_rows(r->step, id + i, 1, pos + i, 0, true);
     if (program_replay(&r->wide, r->step, w, e)) return e->code;
-    memcpy(out, program_at(&r->wide, r->wide_logits), sizeof *out * (size_t)n * (size_t)r->config.vocab);
-    return 0;
+    return program_get(&r->wide, r->wide_logits, out, (size_t)n * (size_t)r->config.vocab, e);
 }
 int rig_one(struct rig *r, int id, int pos, float *out, struct err *e) {
     memset(r->step, 0, sizeof *r->step);
     step_rows(r->step, &id, 1, pos, 0, true);
     if (program_replay(&r->one, r->step, NULL, e)) return e->code;
-    if (out) memcpy(out, program_at(&r->one, r->one_logits), sizeof *out * (size_t)r->config.vocab);
-    return 0;
+    return out ? program_get(&r->one, r->one_logits, out, (size_t)r->config.vocab, e) : 0;
 }
 int rig_greedy(struct rig *r, int *out, int n, struct err *e) {
     while (r->step->made < n)

@@ -76,13 +76,15 @@ static void walk(void *arg, int id) {
         w.k->op[j.p->call[w.call].op](&w, &j.p->call[w.call]);
     }
 }
-static void replay(struct backend *be, const struct program *p, struct step *s, int from, int to) {
+static int replay(struct backend *be, const struct program *p, struct step *s, int from, int to, struct err *e) {
+    (void)e;
     struct walk job = { .be = be, .p = p, .s = s, .from = from, .to = to };
     memcpy(job.n, s->n, sizeof job.n);
     job.n[DIM_KV] = 0;
     for (int i = 0; i < s->n[DIM_ROWS]; i++) /* EMBED has not vetted it yet */
         if (s->row[i].at >= job.n[DIM_KV] && s->row[i].at < p->kv_rows) job.n[DIM_KV] = s->row[i].at + 1;
     if (from < to) pool_run(be->pool, walk, &job);
+    return STATUS_OK;
 }
 
 /* ---- memory ---- */
@@ -172,6 +174,7 @@ static int probe(struct backend *be, struct peaks *out, struct err *e) {
     out->fp32_gflops = giga_ops(pr, be->k->multiply);
     out->int8_gops = giga_ops(pr, be->k->multiply_bytes);
     out->bf16_gflops = be->k->multiply_pairs ? giga_ops(pr, be->k->multiply_pairs) : 0;
+    out->fp16_gflops = 0;
     volatile float used = 0; /* so that nothing of the above may be left out */
     for (int k = 0; k < POOL_THREADS_MAX; k++) used = used + pr->used[k];
     cpu_unmap(pr->p, bytes);
@@ -198,15 +201,23 @@ static void be_close(struct backend *be) {
     mem_free(be);
 }
 static const char *isa(const struct backend *be) { return be->k->isa; }
+static int chunk(const struct backend *be) {
+    (void)be;
+    return 256;
+}
+static bool kv(enum dtype dt) { return dt == DTYPE_F32 || dt == DTYPE_F16; }
 static int threads_of(const struct backend *be) { return pool_threads(be->pool); }
 
 const struct backend_api backend_cpu = {
+    .abi = BACKEND_ABI,
     .name = "cpu",
     .open = be_open,
     .close = be_close,
     .isa = isa,
     .threads = threads_of,
     .workers = threads_of,
+    .chunk = chunk,
+    .kv = kv,
     .alloc = map,
     .free = unmap,
     .weight_bytes = cpu_weight_bytes,

@@ -1,39 +1,14 @@
-/* cpu.h - private to the CPU backend: packed weights, its one fused op, the worker, the kernels of one instruction
+/* cpu.h - private to the CPU backend: packed weights, the worker, the kernels of one instruction
  * set. */
 #ifndef JAEDA_COMPUTE_CPU_CPU_H
 #define JAEDA_COMPUTE_CPU_CPU_H
 #include "compute/backend.h"
 #include "compute/cpu/form.h"
 #include "compute/cpu/pool.h"
-#include "compute/program.h"
+#include "compute/fuse.h"
+#include "compute/weight.h"
 
-/* PROJ = up to two norms of x, then rows of several matrices, then what follows each row:
- *   sum of terms (or act(t0) * t1), bias, act, rope, to an activation, onto a residual or into the KV pool. */
-enum { OP_PROJ = OP_COUNT, CPU_OPS };
-enum { SEGS = 4, NORMS = 2, FEEDS = 6 };
-struct term { /* x: operand index; norm: index, -1 = x as it is */
-    int x, norm, feed;
-    struct weight *w, *b;
-};
-struct seg {
-    struct term t[2];
-    int terms, out;
-    enum act act;
-    bool gate, rope, add, keys;
-};
-struct feed { /* one form of one input */
-    int x, norm;
-    enum feed_kind kind;
-};
-struct proj {
-    struct norm_of norm[NORMS];
-    struct seg seg[SEGS];
-    struct feed feed[FEEDS];
-    int norms, segs, feeds, angles; /* angles: operand index, for rope */
-    struct rope rope;
-    char label[72];
-};
-
+enum { CPU_OPS = OPS_ALL };
 struct kernels;
 struct worker {
     struct pool *pool;
@@ -70,12 +45,10 @@ extern const struct kernels cpu_kernels_scalar, cpu_kernels_avx2, cpu_kernels_av
     cpu_kernels_avx512_bf16;
 
 /* ---- pack.c ---- */
-enum dtype cpu_form(const struct weight *w); /* what it is packed as; DTYPE_NONE: not supported */
 size_t cpu_weight_bytes(const struct weight *w);
 int cpu_place(struct backend *be, struct program *const *p, int n, struct slab **out, struct err *e);
 int cpu_fill(struct backend *be, const struct weight *w, const void *source, struct err *e);
 int cpu_dummy(struct backend *be, const struct weight *w, float mean, float dev, uint64_t seed, struct err *e);
-size_t cpu_source_row(const struct weight *w, int r); /* of its tensor, for row r here */
 void cpu_drop(struct backend *be, struct slab *s);
 void cpu_drop_all(struct backend *be);
 float cpu_half(uint16_t h);
@@ -83,8 +56,7 @@ uint16_t cpu_to_half(float f); /* to nearest even; too large becomes infinite */
 
 /* ---- fuse.c ---- */
 void cpu_fuse(struct program *p);
-struct proj cpu_linear_as_proj(const struct op_call *c);
-void cpu_feeds(struct proj *f); /* (again) lists what the terms read */
+int cpu_kind(const struct weight *w); /* enum feed_kind */
 /* Feeds of few rows are made by each worker for itself, which is cheaper than a barrier. */
 enum { ALONE_ROWS = 4, ATTN_CHUNKS = 16 };
 /* Rows of a block, and bytes of all blocks, when the bucket has so many rows. */

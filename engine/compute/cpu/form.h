@@ -1,8 +1,7 @@
 /* form.h - how packed weights lie in memory, and the rows of a step that meet them. */
 #ifndef JAEDA_COMPUTE_CPU_FORM_H
 #define JAEDA_COMPUTE_CPU_FORM_H
-#include "base/dtype.h"
-#include <stdbool.h>
+#include "compute/quant.h"
 #include <stdint.h>
 
 /* A matrix lies in panels of 16 rows; stride: bytes from panel to panel, so that weights packed side by side ([gate|up])
@@ -17,28 +16,8 @@ struct packed {
     size_t stride;
     enum dtype form;
 };
-enum { PANEL = 16, QBLOCK = 32, SUPER = 256, SUPER_BLOCKS = SUPER / QBLOCK };
+enum { PANEL = 16 };
 
-/* A number is scale * (n - zero) + minimum, n unsigned. Plain scales and minima are f16. With super they are bytes (one
- * for each sub columns), times the f16 scale and minimum that stand before every 256 columns; minima are stored negated
- * there. q5_0 is packed as q8_0, which holds the same numbers. */
-struct quant_form {
-    int bits, zero, sub;
-    bool minima, super;
-};
-static inline struct quant_form quant_form(enum dtype form) {
-    static const struct quant_form of[] = {
-        [DTYPE_Q4_0] = { 4, 8, 32, false, false }, [DTYPE_Q4_1] = { 4, 0, 32, true, false },
-        [DTYPE_Q5_1] = { 8, 0, 32, true, false },  [DTYPE_Q8_0] = { 8, 128, 32, false, false },
-        [DTYPE_Q4_K] = { 4, 0, 32, true, true },   [DTYPE_Q5_K] = { 8, 0, 32, true, true },
-        [DTYPE_Q6_K] = { 8, 32, 16, false, true },
-    };
-    return of[form > 0 && (size_t)form < sizeof of / sizeof *of ? form : DTYPE_F32]; /* bits 0: not quantised */
-}
-/* What a file's blocks are packed as; DTYPE_NONE: they are not. */
-static inline enum dtype block_form(enum dtype dt) {
-    return dt == DTYPE_Q5_0 ? DTYPE_Q8_0 : quant_form(dt).bits ? dt : DTYPE_NONE;
-}
 /* Bytes in a panel: f16 scales before 256 columns; scales of 32 columns; scales and cells of 32 columns. */
 static inline int quant_super_head(struct quant_form q) { return q.super ? 2 * PANEL * (1 + q.minima) : 0; }
 static inline int quant_head(struct quant_form q) { return (q.super ? QBLOCK / q.sub : 2) * PANEL * (1 + q.minima); }

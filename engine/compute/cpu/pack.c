@@ -12,25 +12,10 @@ struct slab {
     struct slab *next;
 };
 
-enum dtype cpu_form(const struct weight *w) {
-    const bool plain = w->dt == DTYPE_F32 || w->dt == DTYPE_F16 || w->dt == DTYPE_BF16;
-    const enum dtype own = plain ? w->dt : block_form(w->dt);
-    if (w->cols == 1) return plain ? DTYPE_F32 : DTYPE_NONE;
-    if (own == DTYPE_NONE || w->cols % dtype_info(w->dt)->block) return DTYPE_NONE;
-    switch (w->want) {
-    case DTYPE_F32:
-    case DTYPE_F16: return w->want;
-    case DTYPE_BF16: return plain ? w->want : own;
-    case DTYPE_Q8_0:
-    case DTYPE_Q4_0: return plain && w->cols % QBLOCK == 0 ? w->want : own;
-    case DTYPE_NONE: return own;
-    default: return DTYPE_NONE;
-    }
-}
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
-static size_t panel_bytes(const struct weight *w) { return form_bytes(cpu_form(w), w->cols); }
+static size_t panel_bytes(const struct weight *w) { return form_bytes(weight_form(w), w->cols); }
 size_t cpu_weight_bytes(const struct weight *w) {
-    if (w->rows < 1 || w->cols < 1 || cpu_form(w) == DTYPE_NONE) return 0;
+    if (w->rows < 1 || w->cols < 1 || weight_form(w) == DTYPE_NONE) return 0;
     return w->cols == 1 ? up((size_t)w->rows * 4, 64) : up((size_t)w->rows, PANEL) / PANEL * panel_bytes(w);
 }
 
@@ -50,7 +35,7 @@ static void place(struct slab *s, struct weight *const *w, int n) {
     size_t at = s->bytes;
     for (int i = 0; i < n; i++) {
         w[i]->packed = &s->desc[s->n];
-        *w[i]->packed = (struct packed){ (char *)(uintptr_t)at, stride, cpu_form(w[i]) }; /* an offset for now */
+        *w[i]->packed = (struct packed){ (char *)(uintptr_t)at, stride, weight_form(w[i]) }; /* an offset for now */
         s->owner[s->n++] = w[i];
         at += panel_bytes(w[i]);
     }
@@ -150,13 +135,6 @@ uint16_t cpu_to_half(float f) {
     }
     return (uint16_t)(sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13));
 }
-size_t cpu_source_row(const struct weight *w, int r) {
-    if (w->pairs) { /* rotate-half row j * half + i of a head is pairwise row 2i + j */
-        const int half = w->pairs / 2, in = r % w->pairs;
-        r = r - in + in % half * 2 + in / half;
-    }
-    return (size_t)w->first + (size_t)(r / w->run) * (size_t)w->step + (size_t)(r % w->run);
-}
 static void run_panels(void *arg, int id) {
     const struct filling *f = arg;
     POOL_TASKS(t, f->pool, id, (f->w->rows + PANEL - 1) / PANEL) f->panel(f, t);
@@ -166,7 +144,7 @@ static void fill_vector(const struct filling *f) {
     uint64_t dice = f->seed;
     for (int r = 0; r < f->w->rows; r++) {
         uint32_t u = 0;
-        const char *p = f->source ? f->source + cpu_source_row(f->w, r) * f->row_bytes : NULL;
+        const char *p = f->source ? f->source + weight_source_row(f->w, r) * f->row_bytes : NULL;
         dice = dice * 6364136223846793005u + 1442695040888963407u; /* Knuth's */
         if (!p) {
             y[r] = f->mean + f->dev * 1.7320508f * ((float)(dice >> 40) * 0x1p-23f - 1);
@@ -188,16 +166,8 @@ static void fill(struct filling *f) {
 }
 int cpu_fill(struct backend *be, const struct weight *w, const void *source, struct err *e) {
     struct filling f = { .w = w, .pool = cpu_pool(be), .panel = cpu_kernels(be)->fill_panel, .source = source };
-    if (!w->packed) return err_set(e, STATUS_INVALID, "%s: not placed", w->name);
     f.row_bytes = dtype_bytes(w->dt, (size_t)w->cols);
-    size_t last = 0;
-    for (int r = 0; r < w->rows; r++) {
-        const size_t at = cpu_source_row(w, r);
-        if (at > last) last = at;
-    }
-    if ((last + 1) * f.row_bytes > w->bytes)
-        return err_set(e, STATUS_FORMAT, "%s: its tensor has %llu bytes, row %zu of %zu bytes lies beyond", w->name,
-                       (unsigned long long)w->bytes, last, f.row_bytes);
+    if (weight_check(w, e)) return e->code;
     fill(&f);
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "compute/cpu/cpu.h"
+#include "compute/module.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,28 +154,47 @@ static inline void kit_forget(void) {
 }
 
 /* ---- programs, ready to run ---- */
+static const struct backend_api *kit_api =
+    &backend_cpu; /* or what JAEDA_TEST_BACKEND names: "cuda", or a module's path */
 static struct backend *kit_be;
 static struct slab *kit_slab[64];
 static int kit_slabs;
+/* A device's memory and the host's copy of it, which is what tests read and write. */
+static struct kit_twin {
+    char *device, *host;
+    size_t bytes;
+} kit_twin[64];
+static int kit_twins;
 
-/* false: this machine does not run that instruction set. isa NULL: the best. */
+static inline bool kit_cpu(void) { return kit_api == &backend_cpu; }
+static inline void kit_choose(void) {
+    struct err e = { 0 };
+    const char *name = getenv("JAEDA_TEST_BACKEND");
+    if (!name || !*name || !strcmp(name, "cpu") || !kit_cpu()) return;
+    if (!(kit_api = module_open(name, &e))) fail_msg("%s", e.text);
+}
+/* false: this machine does not run that instruction set (a device stands in for "avx2"). isa NULL: the best. */
 static inline bool kit_open(const char *isa, int threads) {
     struct err e = { 0 };
+    bool one = false; /* of the instruction sets */
+    kit_choose();
 #if defined(__SANITIZE_THREAD__) /* threads meet in the same places on every instruction set: one of them is enough */
-    if (isa && strcmp(isa, "avx2") != 0) return false;
+    one = true;
 #endif
-    if (isa)
+    if (isa && (one || !kit_cpu()) && strcmp(isa, "avx2") != 0) return false;
+    if (isa && kit_cpu())
         setenv("JAEDA_ISA", isa, 1);
     else
         unsetenv("JAEDA_ISA");
-    kit_be = backend_cpu.open(threads, &e);
+    kit_be = kit_api->open(threads, &e);
     unsetenv("JAEDA_ISA");
-    if (isa && kit_be) assert_string_equal(backend_cpu.isa(kit_be), isa);
+    if (!kit_be && !kit_cpu()) fail_msg("%s", e.text);
+    if (isa && kit_be && kit_cpu()) assert_string_equal(kit_api->isa(kit_be), isa);
     return kit_be != NULL;
 }
 static inline void kit_close(void) {
-    while (kit_slabs) backend_cpu.drop(kit_be, kit_slab[--kit_slabs]);
-    backend_cpu.close(kit_be);
+    while (kit_slabs) kit_api->drop(kit_be, kit_slab[--kit_slabs]);
+    kit_api->close(kit_be);
     kit_be = NULL;
     kit_forget();
 }
@@ -183,9 +203,9 @@ static inline void kit_load(struct program *const *p, int n) {
     struct err e = { 0 };
     for (int i = 0; i < n; i++)
         if (program_plan(p[i], &e)) fail_msg("%s", e.text);
-    if (backend_cpu.place(kit_be, p, n, &kit_slab[kit_slabs++], &e)) fail_msg("%s", e.text);
+    if (kit_api->place(kit_be, p, n, &kit_slab[kit_slabs++], &e)) fail_msg("%s", e.text);
     for (int i = 0; i < kit_sources; i++)
-        if (kit_source[i].w->packed && backend_cpu.fill(kit_be, kit_source[i].w, kit_source[i].bytes, &e))
+        if (kit_source[i].w->packed && kit_api->fill(kit_be, kit_source[i].w, kit_source[i].bytes, &e))
             fail_msg("%s", e.text);
 }
 static inline void *kit_memory(size_t bytes) { /* NaN all over, 64-aligned, and a guard that ASan watches */
@@ -194,21 +214,72 @@ static inline void *kit_memory(size_t bytes) { /* NaN all over, 64-aligned, and 
     memset(p, 0xff, bytes);
     return p;
 }
+static inline char *kit_take(size_t bytes) { /* for the device; NaN too */
+    char *host = kit_memory(bytes);
+    if (kit_cpu()) return host;
+    struct kit_twin *t = &kit_twin[kit_twins++];
+    *t = (struct kit_twin){ kit_api->alloc(kit_be, bytes ? bytes : 64), host, bytes };
+    if (!t->device) fail_msg("no device memory");
+    return t->device;
+}
+static inline struct kit_twin *kit_twin_of(const char *device) {
+    for (int i = 0; i < kit_twins; i++)
+        if (kit_twin[i].device == device) return &kit_twin[i];
+    return NULL;
+}
+static inline char *kit_host(const char *device) { /* of one region's beginning */
+    struct kit_twin *t = kit_twin_of(device);
+    return t ? t->host : (char *)(uintptr_t)device;
+}
+static inline void kit_free(char *device) {
+    struct kit_twin *t = kit_twin_of(device);
+    if (t) {
+        kit_api->free(kit_be, t->device, t->bytes);
+        free(t->host);
+        *t = kit_twin[--kit_twins];
+    } else
+        free(device);
+}
+/* Where tests find a kept mat: the host's copy. */
+static inline float *kit_mat(const struct program *p, struct mat m) {
+    return (float *)(void *)(kit_host(p->base[p->area[m.buf].where]) + p->area[m.buf].off);
+}
+static inline char *kit_kv(const struct program *p) { return kit_host(p->base[REGION_KV]); }
+/* kv: of another program's base[REGION_KV], or NULL: its own. */
 static inline void kit_link(struct program *p, void *kv) {
-    program_link(p, kit_memory(p->need[REGION_ARENA]), kv ? kv : kit_memory(p->need[REGION_KV]));
+    struct err e = { 0 };
+    char *arena = kit_take(p->need[REGION_ARENA]);
+    if (program_link(p, arena, kv ? kv : kit_take(p->need[REGION_KV]), &e)) fail_msg("%s", e.text);
 }
 static inline void kit_fini(struct program *p, bool kv_too) {
-    free(p->base[REGION_ARENA]);
-    if (kv_too) free(p->base[REGION_KV]);
+    char *arena = p->base[REGION_ARENA], *kv = p->base[REGION_KV];
     program_fini(p);
+    kit_free(arena);
+    if (kv_too) kit_free(kv);
+}
+static inline void kit_copy(const struct program *p, bool there) {
+    struct err e = { 0 };
+    for (int i = 0; i < REGION_COUNT; i++) {
+        struct kit_twin *t = kit_twin_of(p->base[i]);
+        if (!t) continue;
+        if (there ? kit_api->put(kit_be, t->device, t->host, t->bytes, &e)
+                  : kit_api->get(kit_be, t->host, t->device, t->bytes, &e))
+            fail_msg("%s", e.text);
+    }
+}
+static inline int kit_replay(struct program *p, struct step *s, struct watch *w, struct err *e) {
+    kit_copy(p, true);
+    const int rc = program_replay(p, s, w, e);
+    kit_copy(p, false);
+    return rc;
 }
 static inline void kit_run(struct program *p, struct step *s) {
     struct err e = { 0 };
-    if (program_replay(p, s, NULL, &e)) fail_msg("%s", e.text);
+    if (kit_replay(p, s, NULL, &e)) fail_msg("%s", e.text);
 }
 /* n random rows of a kept mat. */
 static inline void kit_input(const struct program *p, struct mat m, int rows) {
-    float *x = program_at(p, m);
+    float *x = kit_mat(p, m);
     for (int i = 0; i < rows * m.cols; i++) x[i] = (float)kit_random();
 }
 static inline bool kit_untouched(const float *p, size_t n) { /* still the NaN that kit_memory wrote */
@@ -222,7 +293,7 @@ static inline bool kit_untouched(const float *p, size_t n) { /* still the NaN th
 /* Rows after the live ones, and what follows the matrix up to the next buffer, must be as they were. */
 static inline void kit_guard(const struct program *p, struct mat m, int live) {
     const size_t used = (size_t)live * (size_t)m.cols, all = p->area[m.buf].bytes / sizeof(float);
-    assert_true(kit_untouched(program_at(p, m) + used, all - used));
+    assert_true(kit_untouched(kit_mat(p, m) + used, all - used));
 }
 static inline double kit_diff(const float *a, const float *b, size_t n) {
     double worst = 0;

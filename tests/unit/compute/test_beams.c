@@ -27,7 +27,7 @@ static void weights(const struct shape *s) {
 }
 static void record(struct model *m, const struct shape *s, int rows, enum dtype kv, void *pool) {
     struct program *p = &m->p;
-    program_init(p, &backend_cpu, kit_be, rows, rows, POOL);
+    program_init(p, kit_api, kit_be, rows, rows, POOL);
     p->kv = kv;
     struct mat x = program_tmp(p, DIM_ROWS, rows, D), last = program_tmp(p, DIM_PICKS, rows, D);
     op_embed(p, x, &table);
@@ -60,7 +60,7 @@ static void plain(struct model *m, const int *id, int n, int kv, float *out) {
         step_rows(&s, id + at, some, at, kv, at + some == n);
         kit_run(&m->p, &s);
     }
-    if (out) memcpy(out, program_at(&m->p, m->logits), sizeof *out * VOCAB);
+    if (out) memcpy(out, kit_mat(&m->p, m->logits), sizeof *out * VOCAB);
 }
 static void see(struct kv_mask *m, int row) { m->bits[(row - m->from) / 32] |= (uint32_t)1 << (row - m->from) % 32; }
 
@@ -100,7 +100,7 @@ static void beams_case(const char *isa, int threads, struct shape of, enum dtype
         kit_run(&one.p, &s);
     }
     assert_int_equal(s.row[n - 1].id, path[n - 1][P + TAIL - 1]); /* candidates: the step was not moved on */
-    memcpy(want, program_at(&one.p, one.logits), sizeof(float) * (size_t)(n * VOCAB));
+    memcpy(want, kit_mat(&one.p, one.logits), sizeof(float) * (size_t)(n * VOCAB));
     double size = 0, off = 0;
     for (int b = 0; b < n; b++) {
         float got[VOCAB];
@@ -152,7 +152,7 @@ static void test_a_plain_row_moves_on_in_place_and_position(void **state) {
     assert_int_equal(s.row[0].at, 8);
     s.row[0].at = 12;                                /* four rows of the pool were left out */
     for (int t = 8; t < 12; t++) see(&s.mask[1], t); /* unused: mask 0 */
-    memset(m.p.base[REGION_KV], 0, m.p.need[REGION_KV]);
+    memset(kit_kv(&m.p), 0, m.p.need[REGION_KV]);
     kit_run(&m.p, &s);
     assert_int_equal(s.row[0].pos, 9);
     assert_int_equal(s.row[0].at, 13);
@@ -168,8 +168,8 @@ static void test_costs_follow_the_place(void **state) {
         struct step s = kit_step(1, 3, 0);
         struct err e = { 0 };
         s.row[0].at = at;
-        memset(m.p.base[REGION_KV], 0, m.p.need[REGION_KV]);
-        assert_int_equal(program_replay(&m.p, &s, &watch, &e), 0);
+        memset(kit_kv(&m.p), 0, m.p.need[REGION_KV]);
+        assert_int_equal(kit_replay(&m.p, &s, &watch, &e), 0);
         for (int i = 0; i < watch.n; i++)
             if (span[i].call->op == OP_ATTN) {
                 assert_true(span[i].flops == 4.0 * 32 * (at + 1));
@@ -213,7 +213,7 @@ static void test_a_mask_has_an_end(void **state) {
     kit_forget();
     assert_true(kit_open(NULL, 1));
     weights(&small);
-    program_init(&p, &backend_cpu, kit_be, 1, 1, 9000);
+    program_init(&p, kit_api, kit_be, 1, 1, 9000);
     op_embed(&p, program_tmp(&p, DIM_ROWS, 1, D), &table);
     kit_load((struct program *[]){ &p }, 1);
     kit_link(&p, NULL);
@@ -221,7 +221,7 @@ static void test_a_mask_has_an_end(void **state) {
         struct step s = kit_step(1, 32 * MASK_WORDS + 9, 0);
         s.row[0].mask = BEAMS_MAX;
         s.mask[BEAMS_MAX - 1].from = from;
-        assert_int_equal(program_replay(&p, &s, NULL, &e), from < 10 ? STATUS_INVALID : 0);
+        assert_int_equal(kit_replay(&p, &s, NULL, &e), from < 10 ? STATUS_INVALID : 0);
         e = (struct err){ 0 };
     }
     kit_fini(&p, true);
@@ -236,7 +236,7 @@ static void test_hostile_steps(void **state) {
     struct model m;
     int ran = 0;
     begin(&m, 4);
-    memset(m.p.base[REGION_KV], 0, m.p.need[REGION_KV]);
+    memset(kit_kv(&m.p), 0, m.p.need[REGION_KV]);
     for (int i = 0; i < 4000; i++) {
         struct step s = { .n = { 0 } };
         struct err e = { 0 };
@@ -260,7 +260,7 @@ static void test_hostile_steps(void **state) {
             s.mask[k].from = kit_random() > 0.8 ? odd[(int)(fabs(kit_random()) * odds) % odds] : 0;
             for (int b = 0; b < MASK_WORDS; b++) s.mask[k].bits[b] = kit_random() > 0 ? 0x55555555 : 0xffffffff;
         }
-        ran += !program_replay(&m.p, &s, NULL, &e);
+        ran += !kit_replay(&m.p, &s, NULL, &e);
     }
     assert_in_range(ran, 100, 3900); /* some did, some did not */
     end(&m);

@@ -24,7 +24,7 @@ static struct mat numbers, x, y;
 static void begin(struct weight *w, int bucket) {
     struct program *const all[] = { &p };
     assert_true(kit_open(isa, threads));
-    program_init(&p, &backend_cpu, kit_be, bucket, bucket, 64);
+    program_init(&p, kit_api, kit_be, bucket, bucket, 64);
     program_keep(&p, numbers = program_tmp(&p, DIM_ROWS, bucket, w->cols));
     program_keep(&p, x = program_tmp(&p, DIM_ROWS, bucket, w->cols));
     program_keep(&p, y = program_tmp(&p, DIM_ROWS, bucket, w->rows));
@@ -46,7 +46,7 @@ static void read_back(const struct weight *w) {
         step_rows(&s, id, n, 0, 0, true);
         kit_input(&p, x, p.rows);
         kit_run(&p, &s);
-        memcpy(stored + (size_t)r * cols, program_at(&p, numbers), (size_t)n * cols * sizeof *stored);
+        memcpy(stored + (size_t)r * cols, kit_mat(&p, numbers), (size_t)n * cols * sizeof *stored);
     }
 }
 /* int8 with a scale per 128 columns, as rows meet quantised weights; bf16 where pairs of them are multiplied. */
@@ -58,18 +58,18 @@ static double seen(const struct weight *w, enum dtype form, const float *v, int 
     return top > 0 ? (double)(top / 127.0f) * (double)nearbyintf(v[c] * (127.0f / top)) : 0;
 }
 static void check_products(const struct weight *w) {
-    const enum dtype form = cpu_form(w);
+    const enum dtype form = weight_form(w);
     struct step s = kit_step(p.rows, 0, 0);
     kit_run(&p, &s);
     for (int i = 0; i < p.rows; i++)
         for (int r = 0; r < w->rows; r++) {
             double want = 0, size = 1e-3;
             for (int c = 0; c < w->cols; c++) {
-                const double part = (double)stored[r * w->cols + c] * seen(w, form, program_at(&p, x) + i * w->cols, c);
+                const double part = (double)stored[r * w->cols + c] * seen(w, form, kit_mat(&p, x) + i * w->cols, c);
                 want += part;
                 size += fabs(part);
             }
-            const double got = (double)program_at(&p, y)[i * w->rows + r];
+            const double got = (double)kit_mat(&p, y)[i * w->rows + r];
             if (!(fabs(got - want) <= 3e-6 * size))
                 fail_msg("%s: %s as %s, %d rows: row %d, column %d is %g, not %g", isa, name_of(w->dt),
                          name_of(w->want), p.rows, i, r, got, want);
@@ -113,7 +113,7 @@ static void test_what_is_quantised_is_never_quantised_again(void **state) {
     for (int d = 0; d < BLOCKS; d++)
         for (int k = 0; k < 3; k++) {
             struct weight w = { .rows = 5, .cols = 512, .run = 5, .dt = blocks[d], .want = want[k] };
-            assert_int_equal(cpu_form(&w), blocks[d] == DTYPE_Q5_0 ? DTYPE_Q8_0 : blocks[d]);
+            assert_int_equal(weight_form(&w), blocks[d] == DTYPE_Q5_0 ? DTYPE_Q8_0 : blocks[d]);
             if (k == d % 3) exact_case(blocks[d], want[k], 256, 5, 0);
         }
 }
@@ -220,18 +220,18 @@ static void test_columns_that_make_no_groups_keep_their_form(void **state) {
         for (int k = 0; k < 2; k++) {
             struct weight w = { .rows = 33, .cols = 75, .run = 33, .dt = floats[d], .want = want[k] }, own = w;
             own.want = DTYPE_NONE;
-            assert_int_equal(cpu_form(&w), floats[d]);
-            assert_int_equal(backend_cpu.weight_bytes(&w), backend_cpu.weight_bytes(&own));
+            assert_int_equal(weight_form(&w), floats[d]);
+            assert_int_equal(kit_api->weight_bytes(&w), kit_api->weight_bytes(&own));
             if (k == d % 2) exact_case(floats[d], want[k], 75, 6, 0);
         }
     for (int d = 0; d < BLOCKS; d++) {
         const struct weight w = {
             .rows = 33, .cols = kit_block(blocks[d]) + 16, .run = 33, .dt = blocks[d], .want = -1
         };
-        assert_int_equal(backend_cpu.weight_bytes(&w), 0);
+        assert_int_equal(kit_api->weight_bytes(&w), 0);
     }
     const struct weight vector = { .rows = 256, .cols = 1, .run = 256, .dt = DTYPE_Q8_0, .want = -1 };
-    assert_int_equal(backend_cpu.weight_bytes(&vector), 0);
+    assert_int_equal(kit_api->weight_bytes(&vector), 0);
 }
 static void test_bytes_are_known_before(void **state) { /* of 33 rows, which lie as 48, and 512 columns */
     (void)state;
@@ -259,10 +259,10 @@ static void test_bytes_are_known_before(void **state) { /* of 33 rows, which lie
     };
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         struct weight w = { .rows = 33, .cols = 512, .run = 33, .dt = of[i].dt, .want = of[i].want };
-        assert_int_equal(backend_cpu.weight_bytes(&w), of[i].bytes);
+        assert_int_equal(kit_api->weight_bytes(&w), of[i].bytes);
     }
     struct weight odd = { .rows = 16, .cols = 7, .run = 16, .dt = DTYPE_BF16, .want = DTYPE_NONE };
-    assert_int_equal(backend_cpu.weight_bytes(&odd), 16 * 8 * 2);
+    assert_int_equal(kit_api->weight_bytes(&odd), 16 * 8 * 2);
 }
 
 /* ---- rows from anywhere, and matrices side by side ---- */
@@ -274,7 +274,7 @@ static void maps_case(enum dtype dt, enum dtype want, int rows) {
     struct mat part[3], out;
     kit_forget();
     assert_true(kit_open(isa, threads));
-    program_init(&p, &backend_cpu, kit_be, rows, rows, 64);
+    program_init(&p, kit_api, kit_be, rows, rows, 64);
     program_keep(&p, x = program_tmp(&p, DIM_ROWS, rows, IN));
     kit_weight(&w[0], "qkv", 3 * HEADS * HD, IN, dt, 0.3);
     for (int k = 0; k < 3; k++) {
@@ -304,11 +304,11 @@ static void maps_case(enum dtype dt, enum dtype want, int rows) {
             double v[3] = { 0 }, size = 0.1;
             for (int k = 0; k < 3; k++)
                 for (int c = 0; c < IN; c++) {
-                    v[k] += kit_at(&w[k], r, c) * (double)program_at(&p, x)[i * IN + c];
+                    v[k] += kit_at(&w[k], r, c) * (double)kit_mat(&p, x)[i * IN + c];
                     size += 0.01 * fabs(kit_at(&w[k], r, c));
                 }
-            const double gate = (double)program_at(&p, out)[i * HEADS * HD + r];
-            const double third = (double)program_at(&p, part[2])[i * HEADS * HD + r];
+            const double gate = (double)kit_mat(&p, out)[i * HEADS * HD + r];
+            const double third = (double)kit_mat(&p, part[2])[i * HEADS * HD + r];
             if (fabs(gate - v[0] * v[1]) > size * (1 + fabs(v[0]) + fabs(v[1])) || fabs(third - v[2]) > size)
                 fail_msg("%s: %s as %s: row %d, column %d: %g and %g, not %g and %g", isa, name_of(dt), name_of(want),
                          i, r, gate, third, v[0] * v[1], v[2]);
@@ -339,7 +339,7 @@ static void dummy(struct weight *w, struct form of, uint64_t seed, int with) {
     kit_weight(w, "w", ROWS, MOST, of.dt, 1);
     w->want = of.want;
     begin(w, 8);
-    assert_int_equal(backend_cpu.dummy(kit_be, w, 0, 0.02f, seed, &e), 0);
+    assert_int_equal(kit_api->dummy(kit_be, w, 0, 0.02f, seed, &e), 0);
     read_back(w);
     end();
 }
@@ -375,20 +375,20 @@ static void test_dummy_vectors(void **state) {
     kit_forget();
     kit_weight(&w, "w", 16, 500, DTYPE_F16, 1);
     kit_weight(&g, "g", 500, 1, DTYPE_F16, 1);
-    program_init(&p, &backend_cpu, kit_be, 1, 1, 16);
+    program_init(&p, kit_api, kit_be, 1, 1, 16);
     struct mat a = program_tmp(&p, DIM_ROWS, 1, 500), b = program_tmp(&p, DIM_ROWS, 1, 500);
     const struct norm_of of = { &g, NULL, NORM_RMS, 1e-5f };
-    assert_int_equal(backend_cpu.dummy(kit_be, &g, 1, 0.1f, 3, &e), STATUS_INVALID); /* has no place yet */
+    assert_int_equal(kit_api->dummy(kit_be, &g, 1, 0.1f, 3, &e), STATUS_INVALID); /* has no place yet */
     op_embed(&p, a, &w);
     op_norm(&p, "norm", b, a, &of);
     kit_load(all, 1);
-    assert_int_equal(backend_cpu.dummy(kit_be, &g, 1, 0.1f, 3, &e), 0);
+    assert_int_equal(kit_api->dummy(kit_be, &g, 1, 0.1f, 3, &e), 0);
     const float *v = (const float *)(const void *)g.packed->p;
     double mean = 0, square = 0;
     for (int i = 0; i < 500; i++) mean += (double)v[i] / 500;
     for (int i = 0; i < 500; i++) square += ((double)v[i] - mean) * ((double)v[i] - mean) / 500;
     assert_true(fabs(mean - 1) < 0.02 && fabs(sqrt(square) - 0.1) < 0.015);
-    assert_int_equal(backend_cpu.dummy(kit_be, &g, 1, 0, 3, &e), 0);
+    assert_int_equal(kit_api->dummy(kit_be, &g, 1, 0, 3, &e), 0);
     for (int i = 0; i < 500; i++) assert_true(v[i] == 1);
     program_fini(&p);
     kit_close();

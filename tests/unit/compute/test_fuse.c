@@ -278,7 +278,7 @@ static void run(const char *name, void (*record)(struct program *p), int calls, 
                 float got[3][ROWS * 2 * D]) {
     struct program p;
     static const int id[ROWS] = { 5, 17, 202, 0, 99, 41, 8 };
-    program_init(&p, &backend_cpu, kit_be, ROWS, 1, KV);
+    program_init(&p, kit_api, kit_be, ROWS, 1, KV);
     outs = 0;
     record(&p);
     if (p.err.code) fail_msg("%s: %s", name, p.err.text);
@@ -292,7 +292,7 @@ static void run(const char *name, void (*record)(struct program *p), int calls, 
     struct step s = { .n = { 0 } };
     step_rows(&s, id, ROWS, 0, 0, false);
     kit_run(&p, &s);
-    for (int i = 0; i < outs; i++) memcpy(got[i], program_at(&p, out[i]), sizeof(float) * (size_t)(ROWS * out[i].cols));
+    for (int i = 0; i < outs; i++) memcpy(got[i], kit_mat(&p, out[i]), sizeof(float) * (size_t)(ROWS * out[i].cols));
     kit_fini(&p, true);
 }
 static void test_fused_equals_unfused(void **state) {
@@ -397,11 +397,12 @@ static struct mat record_layers(struct program *p, const struct wired *s, enum w
     program_keep(p, x);
     return x;
 }
+enum { MANY = 256 };
 static void run_layers(const struct wired *s, enum wiring wiring, bool fused, float *got) {
     struct program p;
-    int id[ROWS_MAX];
-    for (int i = 0; i < ROWS_MAX; i++) id[i] = i * 31 % 203;
-    program_init(&p, &backend_cpu, kit_be, s->rows, 1, ROWS_MAX + 40);
+    int id[MANY];
+    for (int i = 0; i < MANY; i++) id[i] = i * 31 % 203;
+    program_init(&p, kit_api, kit_be, s->rows, 1, MANY + 40);
     p.kv = s->kv;
     struct mat x = record_layers(&p, s, wiring);
     if (fused) program_fuse(&p);
@@ -417,12 +418,12 @@ static void run_layers(const struct wired *s, enum wiring wiring, bool fused, fl
         step_rows(&step, id + pos % 7, s->live, pos > 40 ? 40 : pos, 0, false);
         kit_run(&p, &step);
     }
-    memcpy(got, program_at(&p, x), sizeof *got * (size_t)(s->live * D));
+    memcpy(got, kit_mat(&p, x), sizeof *got * (size_t)(s->live * D));
     kit_fini(&p, true);
 }
 /* Sums in another order may round an activation to another int8: one step of 127 shows. Floats agree closely. */
 static void layers_case(const struct wired *s, enum wiring wiring, bool quantised) {
-    static float a[ROWS_MAX * D], b[ROWS_MAX * D];
+    static float a[MANY * D], b[MANY * D];
     kit_forget();
     kit_seed = (uint64_t)(s->hd + s->rows);
     assert_true(kit_open(NULL, 1 + s->rows % 3));

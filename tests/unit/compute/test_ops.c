@@ -11,7 +11,7 @@ static void begin(int bucket, int kv_rows) {
     guards = 0;
     kit_forget(); /* what a failed test left behind */
     assert_true(kit_open(isa, threads));
-    program_init(&p, &backend_cpu, kit_be, bucket, bucket, kv_rows);
+    program_init(&p, kit_api, kit_be, bucket, bucket, kv_rows);
 }
 static struct mat kept(enum dim dim, int rows, int cols) {
     struct mat m = program_tmp(&p, dim, rows, cols);
@@ -72,7 +72,7 @@ static void linear_case(enum dtype dt, enum dtype want, struct shape of, enum ac
     const bool pairs = want == DTYPE_NONE && dt == DTYPE_BF16 && rows > 4 && !strcmp(isa, "avx512-bf16");
     for (int i = 0; i < live; i++)
         for (int r = 0; r < out; r++) {
-            const float *xi = program_at(&p, x) + i * in;
+            const float *xi = kit_mat(&p, x) + i * in;
             double same = bias ? kit_at(&b, r, 0) : 0, exact = same, size = fabs(same);
             for (int c = 0; c < in; c++) {
                 const double v = kit_at(&w, r, c), q = quant ? seen(xi, c, in) : pairs ? rounded(xi[c]) : (double)xi[c];
@@ -80,7 +80,7 @@ static void linear_case(enum dtype dt, enum dtype want, struct shape of, enum ac
                 exact += v * (double)xi[c];
                 size += fabs(v * q) + 0.02;
             }
-            const double got = (double)program_at(&p, y)[i * out + r];
+            const double got = (double)kit_mat(&p, y)[i * out + r];
             if (!(fabs(got - act_of(a, same)) <= 2e-6 * size))
                 fail_msg("%s, %s as %s, %d rows of %d, %d to %d, act %d: row %d, column %d is %g, not %g", isa,
                          dtype_info(dt)->name, want < 0 ? "stored" : dtype_info(want)->name, live, rows, in, out, a, i,
@@ -131,10 +131,10 @@ static void test_nan_in_a_row_reaches_its_results_only(void **state) {
     op_linear(&p, "test", y, x, &w, NULL, ACT_NONE);
     ready();
     kit_input(&p, x, 3);
-    program_at(&p, x)[64 + 40] = NAN;
+    kit_mat(&p, x)[64 + 40] = NAN;
     struct step s = kit_step(3, 0, 0);
     kit_run(&p, &s);
-    for (int r = 0; r < 3 * 40; r++) assert_int_equal(isnan(program_at(&p, y)[r]), r / 40 == 1);
+    for (int r = 0; r < 3 * 40; r++) assert_int_equal(isnan(kit_mat(&p, y)[r]), r / 40 == 1);
     end();
 }
 
@@ -162,8 +162,8 @@ static void test_rows_of_a_shared_tensor(void **state) {
         }
         ready();
         for (int r = 0; r < in; r++) { /* unit rows: the results are the weights themselves */
-            memset(program_at(&p, x), 0, sizeof(float) * (size_t)(5 * in));
-            for (int i = 0; i < 5; i++) program_at(&p, x)[i * in + (r + i) % in] = 1;
+            memset(kit_mat(&p, x), 0, sizeof(float) * (size_t)(5 * in));
+            for (int i = 0; i < 5; i++) kit_mat(&p, x)[i * in + (r + i) % in] = 1;
             struct step s = kit_step(5, 0, 0);
             kit_run(&p, &s);
             for (int k = 0; k < 3; k++)
@@ -172,7 +172,7 @@ static void test_rows_of_a_shared_tensor(void **state) {
                     const int from = row % hd, file = k < 2 ? from % (hd / 2) * 2 + from / (hd / 2) : from;
                     const size_t at = (size_t)(row / hd * 3 * hd + k * hd + file);
                     const double want = kit_raw(&all, kit_bytes(&part[0]), at, (r + i) % in);
-                    assert_true(fabs(want - (double)program_at(&p, y[k])[j]) < 1e-6);
+                    assert_true(fabs(want - (double)kit_mat(&p, y[k])[j]) < 1e-6);
                 }
         }
         end();
@@ -185,11 +185,11 @@ static void test_a_tensor_that_is_too_short_is_not_read(void **state) {
     begin(1, 16);
     kit_weight(&w, "short.weight", 40, 64, DTYPE_Q4_1, 1);
     op_linear(&p, "test", kept(DIM_ROWS, 1, 40), kept(DIM_ROWS, 1, 64), &w, NULL, ACT_NONE);
-    assert_int_equal(backend_cpu.fill(kit_be, &w, kit_bytes(&w), &e), STATUS_INVALID); /* not placed yet */
+    assert_int_equal(kit_api->fill(kit_be, &w, kit_bytes(&w), &e), STATUS_INVALID); /* not placed yet */
     ready();
     w.bytes--;
     e = (struct err){ 0 };
-    assert_int_equal(backend_cpu.fill(kit_be, &w, kit_bytes(&w), &e), STATUS_FORMAT);
+    assert_int_equal(kit_api->fill(kit_be, &w, kit_bytes(&w), &e), STATUS_FORMAT);
     assert_non_null(strstr(e.text, "short.weight"));
     end();
 }
@@ -215,7 +215,7 @@ static void test_every_half(void **state) {
     struct step s = kit_step(1, 0, 0);
     kit_run(&p, &s);
     for (int i = 0; i < 18; i++) {
-        const float want = (float)(_Float16)odd[i], got = program_at(&p, x)[i];
+        const float want = (float)(_Float16)odd[i], got = kit_mat(&p, x)[i];
         assert_true(isnan(want) ? isnan(got) : want == got && !signbit(want) == !signbit(got));
     }
     end();
@@ -235,7 +235,7 @@ static void test_a_step_that_does_not_fit_is_refused(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct step s = { .n = { 0, bad[i].rows, bad[i].picks, 0 }, .pick = { bad[i].pick[0], bad[i].pick[1] } };
         struct err e = { 0 };
-        assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+        assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
         kit_guard(&p, y, 0);
     }
     end();
@@ -255,13 +255,13 @@ static void norm_case(enum norm kind, int cols, int rows, bool bias) {
     struct step s = kit_step(rows, 0, 0);
     kit_run(&p, &s);
     for (int i = 0; i < rows; i++) {
-        const float *v = program_at(&p, x) + i * cols;
+        const float *v = kit_mat(&p, x) + i * cols;
         double mean = 0, square = 0;
         for (int j = 0; j < cols && kind == NORM_LAYER; j++) mean += (double)v[j] / cols;
         for (int j = 0; j < cols; j++) square += ((double)v[j] - mean) * ((double)v[j] - mean) / cols;
         for (int j = 0; j < cols; j++) {
             const double want = ((double)v[j] - mean) / sqrt(square + (double)1e-5f) * kit_at(&g, j, 0);
-            assert_true(fabs(want + (bias ? kit_at(&b, j, 0) : 0) - (double)program_at(&p, y)[i * cols + j]) < 2e-5);
+            assert_true(fabs(want + (bias ? kit_at(&b, j, 0) : 0) - (double)kit_mat(&p, y)[i * cols + j]) < 2e-5);
         }
     }
     kit_guard(&p, y, rows);
@@ -289,23 +289,23 @@ static void test_rows(void **state) {
         ready();
         kit_input(&p, a, 5);
         kit_input(&p, b, 5);
-        program_at(&p, a)[0] = -200; /* e^200 overflows fp32 */
-        program_at(&p, a)[1] = 200;
+        kit_mat(&p, a)[0] = -200; /* e^200 overflows fp32 */
+        kit_mat(&p, a)[1] = 200;
         struct step s = kit_step(5, 0, 0);
         s.pick[0] = 2;
         s.pick[1] = 4;
         s.n[DIM_PICKS] = 2;
         kit_run(&p, &s);
-        const float *va = program_at(&p, a), *vb = program_at(&p, b);
+        const float *va = kit_mat(&p, a), *vb = kit_mat(&p, b);
         for (int i = 0; i < 5 * cols; i++) {
             const double up = (double)vb[i];
-            assert_true(fabs(act_of(ACT_SILU, (double)va[i]) * up - (double)program_at(&p, y)[i]) <
+            assert_true(fabs(act_of(ACT_SILU, (double)va[i]) * up - (double)kit_mat(&p, y)[i]) <
                         1e-6 + 3e-7 * fabs((double)va[i]));
-            assert_true(fabs(act_of(ACT_GELU, (double)va[i]) * up + up - (double)program_at(&p, z)[i]) <
+            assert_true(fabs(act_of(ACT_GELU, (double)va[i]) * up + up - (double)kit_mat(&p, z)[i]) <
                         2e-6 + 3e-7 * fabs((double)va[i]));
         }
-        assert_memory_equal(program_at(&p, last), va + 2 * cols, sizeof(float) * (size_t)cols);
-        assert_memory_equal(program_at(&p, last) + cols, va + 4 * cols, sizeof(float) * (size_t)cols);
+        assert_memory_equal(kit_mat(&p, last), va + 2 * cols, sizeof(float) * (size_t)cols);
+        assert_memory_equal(kit_mat(&p, last) + cols, va + 4 * cols, sizeof(float) * (size_t)cols);
         kit_guard(&p, y, 5);
         kit_guard(&p, z, 5);
         kit_guard(&p, last, 2);
@@ -324,16 +324,16 @@ static void test_gelu_over_the_whole_range(void **state) {
     op_gate(&p, y, x, up, ACT_GELU);
     op_gate(&p, z, x, up, ACT_GELU_TANH);
     ready();
-    float *v = program_at(&p, x);
+    float *v = kit_mat(&p, x);
     for (int i = 0; i < ROWS * COLS; i++) {
         v[i] = 16.0f * (float)i / (ROWS * COLS / 2) - 16 + 1e-4f * (float)kit_random();
-        program_at(&p, up)[i] = 1;
+        kit_mat(&p, up)[i] = 1;
     }
     memcpy(v, odd, sizeof odd);
     struct step s = kit_step(ROWS, 0, 0);
     kit_run(&p, &s);
     for (int i = 0; i < ROWS * COLS; i++) { /* x times an error function that is right to 1e-6 */
-        const double at = (double)v[i], got = (double)program_at(&p, y)[i], tanh_form = (double)program_at(&p, z)[i];
+        const double at = (double)v[i], got = (double)kit_mat(&p, y)[i], tanh_form = (double)kit_mat(&p, z)[i];
         if (!(fabs(got - act_of(ACT_GELU, at)) <= 5e-7 * fabs(at)) ||
             (fabs(at) < 16 && !(fabs(got - act_of(ACT_GELU, at)) <= 1e-6)))
             fail_msg("%s: gelu(%g) is %.9g, not %.9g", isa, at, got, act_of(ACT_GELU, at));
@@ -359,9 +359,9 @@ static void test_embed(void **state) {
         step_rows(&s, id, 6, 3, 20, true);
         kit_run(&p, &s);
         for (int i = 0; i < 6 * 96; i++)
-            assert_true(fabs(kit_at(&t, id[i / 96], i % 96) - (double)program_at(&p, x)[i]) < 1e-6);
+            assert_true(fabs(kit_at(&t, id[i / 96], i % 96) - (double)kit_mat(&p, x)[i]) < 1e-6);
         kit_guard(&p, x, 6);
-        const int *history = (const int *)(const void *)program_at(&p, p.history);
+        const int *history = (const int *)(const void *)kit_mat(&p, p.history);
         assert_memory_equal(history + 23, id, sizeof id);
         assert_true(kit_untouched((const float *)(const void *)history, 23));
         assert_true(kit_untouched((const float *)(const void *)history + 29, 48 - 29));
@@ -404,7 +404,7 @@ static void test_bad_rows_stop_the_step(void **state) {
         s.row[1] = bad[k].row;
         s.mask[BEAMS_MAX - 1].from = bad[k].from;
         struct err e = { 0 };
-        assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+        assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
         assert_non_null(strstr(e.text, bad[k].says));
         kit_guard(&p, y, 0); /* nothing after it ran */
         end();
@@ -418,7 +418,7 @@ static void rope_case(int hd, int rot, float theta) {
     ready();
     kit_input(&p, x, rows);
     float before[5 * 3 * 256];
-    memcpy(before, program_at(&p, x), sizeof(float) * (size_t)(rows * heads * hd));
+    memcpy(before, kit_mat(&p, x), sizeof(float) * (size_t)(rows * heads * hd));
     struct step s = kit_step(rows, pos, 0);
     kit_run(&p, &s);
     for (int i = 0; i < rows * heads; i++)
@@ -431,7 +431,7 @@ static void rope_case(int hd, int rot, float theta) {
                 want = (double)v[j] * cos(angle) - (double)v[j + half] * sin(angle);
             else if (j < rot)
                 want = (double)v[j] * cos(angle) + (double)v[j - half] * sin(angle);
-            assert_true(fabs(want - (double)program_at(&p, x)[i * hd + j]) < 5e-6);
+            assert_true(fabs(want - (double)kit_mat(&p, x)[i * hd + j]) < 5e-6);
         }
     end();
 }
@@ -476,8 +476,8 @@ static void attention_of(int hd, int heads, int kv_heads, int before, int rows, 
         kit_input(&p, v, 2 * n);
         for (int i = 0; i < 2; i++) {
             for (int j = 0; j < n * kd; j++) {
-                hk[i][from * kd + j] = as_stored(program_at(&p, k)[i * n * kd + j], kv);
-                hv[i][from * kd + j] = as_stored(program_at(&p, v)[i * n * kd + j], kv);
+                hk[i][from * kd + j] = as_stored(kit_mat(&p, k)[i * n * kd + j], kv);
+                hv[i][from * kd + j] = as_stored(kit_mat(&p, v)[i * n * kd + j], kv);
             }
         }
         kit_run(&p, &s);
@@ -486,7 +486,7 @@ static void attention_of(int hd, int heads, int kv_heads, int before, int rows, 
     for (int i = 0; i < total * heads; i++) {
         const int r = i / heads, h = i % heads, kh = h / (heads / kv_heads) * hd, seq = r / rows,
                   sees = before + r % rows + 1;
-        const float *qv = program_at(&p, q) + r * qd + h * hd, *got = program_at(&p, y) + r * qd + h * hd;
+        const float *qv = kit_mat(&p, q) + r * qd + h * hd, *got = kit_mat(&p, y) + r * qd + h * hd;
         double w[1024], sum = 0;
         for (int t = 0; t < sees; t++) {
             double dot = 0;
@@ -547,14 +547,13 @@ static void test_attention_over_a_plain_matrix(void **state) { /* an encoder: ev
         for (int t = 0; t < rows; t++) {
             double dot = 0;
             for (int d = at; d < at + hd; d++)
-                dot += (double)program_at(&p, q)[i / heads * heads * hd + d] *
-                       (double)program_at(&p, k)[t * heads * hd + d];
+                dot += (double)kit_mat(&p, q)[i / heads * heads * hd + d] * (double)kit_mat(&p, k)[t * heads * hd + d];
             sum += w[t] = exp(dot / sqrt(hd));
         }
         for (int d = at; d < at + hd; d++) {
             double want = 0;
-            for (int t = 0; t < rows; t++) want += w[t] / sum * (double)program_at(&p, v)[t * heads * hd + d];
-            assert_true(fabs(want - (double)program_at(&p, y)[i / heads * heads * hd + d]) < 3e-6);
+            for (int t = 0; t < rows; t++) want += w[t] / sum * (double)kit_mat(&p, v)[t * heads * hd + d];
+            assert_true(fabs(want - (double)kit_mat(&p, y)[i / heads * heads * hd + d]) < 3e-6);
         }
     }
     end();

@@ -109,11 +109,11 @@ static void test_an_unknown_instruction_set_is_an_error(void **state) {
     (void)state;
     struct err e = { 0 };
     setenv("JAEDA_ISA", "mmx", 1);
-    assert_null(backend_cpu.open(1, &e));
+    assert_null(kit_api->open(1, &e));
     unsetenv("JAEDA_ISA");
     assert_int_equal(e.code, STATUS_INVALID);
     assert_non_null(strstr(e.text, "JAEDA_ISA=mmx"));
-    backend_cpu.close(NULL);
+    kit_api->close(NULL);
     assert_true(kit_open(NULL, 1)); /* the refusal left nothing behind */
     kit_close();
 }
@@ -122,7 +122,7 @@ static void test_probe_finds_believable_numbers(void **state) {
     struct err e = { 0 };
     struct peaks p;
     assert_true(kit_open(NULL, 2));
-    assert_int_equal(backend_cpu.probe(kit_be, &p, &e), 0);
+    assert_int_equal(kit_api->probe(kit_be, &p, &e), 0);
     assert_true(p.stream_gbs > 0.2 &&
                 p.stream_gbs < 2000); /* a probe whose loads were optimised away reads terabytes */
     assert_true(p.fp32_gflops > 0.2 && p.fp32_gflops < 20000);
@@ -132,7 +132,7 @@ static void test_probe_finds_believable_numbers(void **state) {
 
 /* A prefill of the largest bucket with the widest rows and the longest context of the catalogue, seconds long: the stop
  * word ends it in the middle of a call. 200 ms is the aim (8 were measured); sanitizers on a busy machine need more. */
-enum { WIDE = 16384 + 4096, NARROW = 512, HEADS = 16, HEAD = 256, LONG = 2048, CALLS = 100 };
+enum { WIDE = 16384 + 4096, NARROW = 512, HEADS = 16, HEAD = 256, LONG = 2048, CALLS = 100, MANY = 256 };
 struct prefill {
     struct program p;
     struct step s;
@@ -141,7 +141,7 @@ struct prefill {
 static void *prefill(void *arg) {
     struct prefill *f = arg;
     struct err e = { 0 };
-    f->code = program_replay(&f->p, &f->s, NULL, &e);
+    f->code = kit_replay(&f->p, &f->s, NULL, &e);
     return NULL;
 }
 static double now_ms(void) {
@@ -155,16 +155,16 @@ static void cancel_after(bool attention, long us) {
     pthread_t thread;
     f = (struct prefill){ .code = 0 };
     assert_true(kit_open(NULL, 2));
-    program_init(&f.p, &backend_cpu, kit_be, ROWS_MAX, 1, LONG);
+    program_init(&f.p, kit_api, kit_be, MANY, 1, LONG);
     kit_weight(&w, "w", NARROW, WIDE, DTYPE_Q4_0, 1);
-    struct mat x = program_tmp(&f.p, DIM_ROWS, ROWS_MAX, attention ? HEADS * HEAD : WIDE);
-    struct mat y = program_tmp(&f.p, DIM_ROWS, ROWS_MAX, attention ? HEADS * HEAD : NARROW);
+    struct mat x = program_tmp(&f.p, DIM_ROWS, MANY, attention ? HEADS * HEAD : WIDE);
+    struct mat y = program_tmp(&f.p, DIM_ROWS, MANY, attention ? HEADS * HEAD : NARROW);
     struct mat k = program_kv(&f.p, HEADS * HEAD, HEAD), v = program_kv(&f.p, HEADS * HEAD, HEAD);
     for (int i = 0; i < CALLS && attention; i++) op_attn(&f.p, y, x, k, v, (struct attn_of){ HEADS, HEADS, HEAD });
     for (int i = 0; i < CALLS && !attention; i++) op_linear(&f.p, "wide", y, x, &w, NULL, ACT_GELU);
     kit_load((struct program *[]){ &f.p }, 1);
     kit_link(&f.p, NULL);
-    f.s = kit_step(ROWS_MAX, LONG - ROWS_MAX, 0);
+    f.s = kit_step(MANY, LONG - MANY, 0);
     assert_int_equal(pthread_create(&thread, NULL, prefill, &f), 0);
     pause_us(us);
     const double t0 = now_ms();

@@ -12,7 +12,7 @@ static void begin(const char *isa, int threads, int n, int picks) {
     kit_forget();
     assert_true(kit_open(isa, threads));
     kit_weight(&table, "embed", n, 2, DTYPE_F16, 1);
-    program_init(&p, &backend_cpu, kit_be, 16, picks, KV);
+    program_init(&p, kit_api, kit_be, 16, picks, KV);
     op_embed(&p, program_tmp(&p, DIM_ROWS, 16, 2), &table);
     logits = program_tmp(&p, DIM_PICKS, picks, n);
     program_keep(&p, logits);
@@ -21,7 +21,7 @@ static void begin(const char *isa, int threads, int n, int picks) {
     kit_link(&p, NULL);
     kit_seed = 99;
     kit_input(&p, logits, picks);
-    for (int i = 0; i < picks * n; i++) program_at(&p, logits)[i] *= 4;
+    for (int i = 0; i < picks * n; i++) kit_mat(&p, logits)[i] *= 4;
 }
 static void end(void) {
     kit_fini(&p, true);
@@ -32,7 +32,7 @@ static int choose(const int *id, int n, struct sampling *s) { /* one step; s->rn
     struct err e = { 0 };
     step_rows(&step, id, n, 0, 0, true);
     step.sampling[0] = *s;
-    if (program_replay(&p, &step, NULL, &e)) fail_msg("%s", e.text);
+    if (kit_replay(&p, &step, NULL, &e)) fail_msg("%s", e.text);
     assert_int_equal(step.n[DIM_ROWS], 1);
     assert_int_equal(step.row[0].id, step.ring[0]);
     assert_int_equal(step.row[0].pos, n);
@@ -49,7 +49,7 @@ static void test_greedy(void **state) {
             if (!kit_open(kit_isas[k], 1)) continue;
             kit_close();
             begin(kit_isas[k], 2, n, 1);
-            float *l = program_at(&p, logits);
+            float *l = kit_mat(&p, logits);
             struct sampling s = { 0 };
             int best = 0;
             for (int i = 0; i < n; i++) best = l[i] > l[best] ? i : best;
@@ -72,7 +72,7 @@ static void test_greedy(void **state) {
 static void test_repetition_penalty(void **state) {
     (void)state;
     begin(NULL, 1, 40, 1);
-    float *l = program_at(&p, logits);
+    float *l = kit_mat(&p, logits);
     static const int seen[6] = { 7, 9, 7, 7, 30, 0 };
     for (int i = 0; i < 40; i++) l[i] = -50;
     l[7] = 10;
@@ -132,7 +132,7 @@ static void expect_min_and_typical(const struct sampling *s) {
 }
 /* Temperature, top-k (the k-th logit is the bar), softmax, top-p (mass before it below p), softmax again. */
 static void expect(const struct sampling *s) {
-    const float *l = program_at(&p, logits);
+    const float *l = kit_mat(&p, logits);
     double sum = 0, before = 0;
     int top = 0;
     for (int i = 0; i < vocab; i++) top = l[i] > l[top] ? i : top;
@@ -186,7 +186,7 @@ static void draws(struct sampling s, int n) {
 static void test_draws_follow_the_distribution(void **state) {
     (void)state;
     begin(NULL, 1, 50, 1);
-    program_at(&p, logits)[20] = program_at(&p, logits)[21]; /* a tie */
+    kit_mat(&p, logits)[20] = kit_mat(&p, logits)[21]; /* a tie */
     draws((struct sampling){ .temperature = 1, .rng = 1 }, 20000);
     draws((struct sampling){ .temperature = 0.5f, .rng = 2 }, 20000);
     draws((struct sampling){ .temperature = 3, .rng = 3 }, 20000);
@@ -201,10 +201,10 @@ static void test_draws_follow_the_distribution(void **state) {
     draws(
         (struct sampling){ .temperature = 3, .top_k = 30, .top_p = 0.9f, .min_p = 0.05f, .typical_p = 0.7f, .rng = 8 },
         20000);
-    for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = i == 30 ? 0 : -5; /* a tail far below that still weighs */
+    for (int i = 0; i < 50; i++) kit_mat(&p, logits)[i] = i == 30 ? 0 : -5; /* a tail far below that still weighs */
     draws((struct sampling){ .temperature = 1, .top_p = 0.95f, .rng = 9 }, 20000);
     draws((struct sampling){ .temperature = 1, .top_k = 40, .rng = 9 }, 20000);
-    for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = (float)i / 10 - 40;
+    for (int i = 0; i < 50; i++) kit_mat(&p, logits)[i] = (float)i / 10 - 40;
     draws((struct sampling){ .temperature = 0.1f, .rng = 10 }, 20000);
     draws((struct sampling){ .temperature = 0.1f, .top_p = 0.7f, .rng = 10 }, 20000);
     end();
@@ -243,7 +243,7 @@ static void test_filters_agree_with_the_reference(void **state) {
         const struct sampling *s = &cases[k].s;
         begin(k < KIT_ISAS && kit_open(kit_isas[k], 1) ? (kit_close(), kit_isas[k]) : NULL, 1, 48, 1);
         for (int i = 0; i < 48; i++) {
-            float v = program_at(&p, logits)[i] = reference_logit(i);
+            float v = kit_mat(&p, logits)[i] = reference_logit(i);
             for (int t = 0; t < 5 && s->repetition_penalty > 0; t++)
                 if (said[t] == i && t != 2) v = v < 0 ? v * s->repetition_penalty : v / s->repetition_penalty;
             weight_of[i] = cases[k].may >> i & 1 ? exp((double)(v / s->temperature)) : 0;
@@ -309,7 +309,7 @@ static void test_candidates_agree_with_the_reference(void **state) {
             begin(kit_isas[isa], 1 + isa % 2, 48, 3);
             struct step s = { .n = { 0 } };
             for (int b = 0; b < 3; b++) step_rows(&s, said, 5, 0, 20 * b, true);
-            for (int i = 0; i < 3 * 48; i++) program_at(&p, logits)[i] = reference_logit(i % 48);
+            for (int i = 0; i < 3 * 48; i++) kit_mat(&p, logits)[i] = reference_logit(i % 48);
             for (int b = 0; b < 3; b++) s.sampling[b] = listed[k].s;
             const struct step before = s;
             kit_run(&p, &s);
@@ -327,7 +327,7 @@ static void test_candidates_agree_with_the_reference(void **state) {
 static void test_candidates_of_many_beams(void **state) { /* all of them, with ties: the lower id first */
     (void)state;
     begin(NULL, 2, 30003, BEAMS_MAX);
-    float *l = program_at(&p, logits);
+    float *l = kit_mat(&p, logits);
     struct step s = { .n = { 0 } };
     for (int b = 0; b < BEAMS_MAX; b++) {
         step_rows(&s, one, 1, 0, 4 * b, true);
@@ -352,22 +352,22 @@ static void test_candidates_of_many_beams(void **state) { /* all of them, with t
     }
     struct err e = { 0 };
     s.sampling[3].candidates = CANDIDATES_MAX + 1;
-    assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+    assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
     assert_non_null(strstr(e.text, "pick 3 asks for 33 candidates"));
     end();
     begin(NULL, 1, 30, 16);
     s = kit_step(1, 0, 0);
     s.sampling[0].candidates = 2;
-    program_at(&p, logits)[17] = NAN;
+    kit_mat(&p, logits)[17] = NAN;
     e = (struct err){ 0 };
-    assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+    assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
     assert_non_null(strstr(e.text, "not finite"));
     end();
 }
 static void test_ties_with_the_kth_stay(void **state) {
     (void)state;
     begin(NULL, 1, 50, 1);
-    for (int i = 0; i < 50; i++) program_at(&p, logits)[i] = i < 10 ? 2 : i < 20 ? 1 : -1;
+    for (int i = 0; i < 50; i++) kit_mat(&p, logits)[i] = i < 10 ? 2 : i < 20 ? 1 : -1;
     draws((struct sampling){ .temperature = 1, .top_k = 12, .rng = 1 }, 20000);
     end();
 }
@@ -378,9 +378,9 @@ static void test_a_large_vocabulary(void **state) {
     draws((struct sampling){ .temperature = 0.7f, .top_k = 40, .rng = 12 }, 500);
     draws((struct sampling){ .temperature = 0.7f, .min_p = 0.2f, .rng = 12 }, 200);
     draws((struct sampling){ .temperature = 0.7f, .typical_p = 0.1f, .rng = 12 }, 100);
-    for (int i = 0; i < MOST; i++) program_at(&p, logits)[i] *= 0.001f; /* nearly flat: everything has to be sorted */
+    for (int i = 0; i < MOST; i++) kit_mat(&p, logits)[i] *= 0.001f; /* nearly flat: everything has to be sorted */
     draws((struct sampling){ .temperature = 1, .top_p = 0.5f, .rng = 13 }, 20);
-    for (int i = 0; i < MOST; i++) program_at(&p, logits)[i] *= 40000; /* and one that leaves a handful */
+    for (int i = 0; i < MOST; i++) kit_mat(&p, logits)[i] *= 40000; /* and one that leaves a handful */
     draws((struct sampling){ .temperature = 1, .top_p = 0.95f, .rng = 14 }, 200);
     end();
 }
@@ -408,7 +408,7 @@ static void test_a_seed_gives_the_same_tokens_everywhere(void **state) {
 static void test_each_pick_has_its_own_sampling(void **state) {
     (void)state;
     begin(NULL, 2, 203, 3);
-    float *l = program_at(&p, logits), saved[3][203];
+    float *l = kit_mat(&p, logits), saved[3][203];
     memcpy(saved, l, sizeof saved);
     struct sampling s[3] = { { .temperature = 1, .rng = 5 },
                              { .banned = 1, .ban = { 0 } },
@@ -436,8 +436,8 @@ static void test_the_ring_wraps(void **state) {
     struct step s = kit_step(1, 0, 0);
     for (int i = 0; i < RING + 10; i++) {
         s.row[0].pos = s.row[0].at = 0;
-        memset(program_at(&p, logits), 0, sizeof(float) * 40);
-        program_at(&p, logits)[i % 40] = 1;
+        memset(kit_mat(&p, logits), 0, sizeof(float) * 40);
+        kit_mat(&p, logits)[i % 40] = 1;
         kit_run(&p, &s);
         assert_int_equal(s.ring[i % RING], i % 40);
     }
@@ -452,8 +452,8 @@ static void test_no_choice_is_an_error(void **state) {
             begin(NULL, 1, 7, 1);
             struct step s = kit_step(1, 0, 0);
             struct err e = { 0 };
-            program_at(&p, logits)[at] = odd[k];
-            assert_int_equal(program_replay(&p, &s, NULL, &e), STATUS_INVALID);
+            kit_mat(&p, logits)[at] = odd[k];
+            assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
             assert_non_null(strstr(e.text, "not finite"));
             assert_int_equal(s.made, 0);
             end();
@@ -462,7 +462,7 @@ static void test_no_choice_is_an_error(void **state) {
     struct step s = kit_step(1, 0, 0);
     struct err e = { 0 };
     s.sampling[0] = (struct sampling){ .banned = 7, .ban = { 0, 1, 2, 3, 4, 5, 6 } };
-    assert_int_not_equal(program_replay(&p, &s, NULL, &e), 0);
+    assert_int_not_equal(kit_replay(&p, &s, NULL, &e), 0);
     end();
 }
 

@@ -22,12 +22,12 @@ static void setup(const struct tiny_spec *s, const char *isa, int threads) {
     if (tiny_open(&t, s, &e)) fail_msg("%s", e.text);
 }
 static void teardown(void) {
-    while (kit_slabs) backend_cpu.drop(kit_be, kit_slab[--kit_slabs]);
-    backend_cpu.close(kit_be);
+    while (kit_slabs) kit_api->drop(kit_be, kit_slab[--kit_slabs]);
+    kit_api->close(kit_be);
     tiny_close(&t);
 }
 static void build(struct built *b, int rows, int picks, bool fused, bool next) {
-    program_init(&b->p, &backend_cpu, kit_be, rows, picks, KV);
+    program_init(&b->p, kit_api, kit_be, rows, picks, KV);
     b->logits = model_record(t.model, &b->p);
     if (next) op_next(&b->p, b->logits);
     if (fused) program_fuse(&b->p);
@@ -37,7 +37,7 @@ static void load(struct built *const *b, int n) {
     for (int i = 0; i < n; i++) p[i] = &b[i]->p;
     kit_load(p, n);
 }
-static const float *logits(const struct built *b) { return program_at(&b->p, b->logits); }
+static const float *logits(const struct built *b) { return kit_mat(&b->p, b->logits); }
 static struct step tokens(const int *id, int n, int pos, int kv) {
     struct step s = { .n = { 0 } };
     step_rows(&s, id, n, pos, kv, true);
@@ -89,8 +89,8 @@ static void test_fused_equals_unfused(void **state) {
         kit_link(&two.p, NULL);
         struct step s = tokens(tiny_text, n, 0, 0), s2 = s;
         struct err e = { 0 };
-        assert_int_equal(program_replay(&one.p, &s, &a, &e), 0);
-        assert_int_equal(program_replay(&two.p, &s2, &b, &e), 0);
+        assert_int_equal(kit_replay(&one.p, &s, &a, &e), 0);
+        assert_int_equal(kit_replay(&two.p, &s2, &b, &e), 0);
         assert_true(kit_diff(logits(&one), logits(&two), VOCAB) < 1e-5);
         assert_true(fabs(total(&a, true) - total(&b, true)) < 1);
         assert_true(total(&a, false) < total(&b, false));
@@ -118,8 +118,7 @@ static void test_prefill_equals_decode(void **state) {
             kit_run(&one.p, &s);
         }
         assert_true(kit_diff(logits(&pre), logits(&one), VOCAB) < 1e-5);
-        const float *a = (const float *)(const void *)pre.p.base[REGION_KV],
-                    *b = (const float *)(const void *)one.p.base[REGION_KV];
+        const float *a = (const float *)(const void *)kit_kv(&pre.p), *b = (const float *)(const void *)kit_kv(&one.p);
         for (size_t i = 0; i < pre.p.need[REGION_KV] / sizeof *a; i++) { /* the same places written, none by padding */
             assert_int_equal(kit_untouched(a + i, 1), kit_untouched(b + i, 1));
             assert_true(kit_untouched(a + i, 1) || fabsf(a[i] - b[i]) < 1e-5f);
@@ -165,7 +164,8 @@ static void test_planned_memory_is_used_memory(void **state) {
             struct step s = tokens(id, rows, 0, 0);
             kit_run(&b.p, &s); /* ASan watches the end */
             size_t top = arena;
-            while (top && kit_untouched((const float *)(const void *)(b.p.base[REGION_ARENA] + top - 4), 1)) top -= 4;
+            while (top && kit_untouched((const float *)(const void *)(kit_host(b.p.base[REGION_ARENA]) + top - 4), 1))
+                top -= 4;
             assert_int_equal((top + 63) & ~(size_t)63, arena);
             kit_fini(&b.p, true);
             teardown();
@@ -192,12 +192,12 @@ static void test_weights_are_placed_once(void **state) {
         place[i] = model_weight(t.model, i)->packed->p;
     }
     struct program *p[] = { &b[1].p };
-    assert_int_equal(backend_cpu.place(kit_be, p, 1, &again, &e), 0);
+    assert_int_equal(kit_api->place(kit_be, p, 1, &again, &e), 0);
     for (int i = 0; i < model_weights(t.model); i++) assert_ptr_equal(place[i], model_weight(t.model, i)->packed->p);
-    backend_cpu.drop(kit_be, again);
+    kit_api->drop(kit_be, again);
     assert_non_null(model_weight(t.model, 0)->packed);
     for (int i = 0; i < 3; i++) program_fini(&b[i].p);
-    backend_cpu.drop(kit_be, kit_slab[--kit_slabs]);
+    kit_api->drop(kit_be, kit_slab[--kit_slabs]);
     for (int i = 0; i < model_weights(t.model); i++) assert_null(model_weight(t.model, i)->packed);
     teardown();
 }
@@ -209,7 +209,7 @@ static void test_instruction_sets_agree(void **state) {
             struct built pre, one;
             struct err e = { 0 };
             if (!kit_open(kit_isas[i], 1)) continue;
-            backend_cpu.close(kit_be);
+            kit_api->close(kit_be);
             setup(specs[k], kit_isas[i], 1 + i % 2);
             build(&pre, 16, 1, true, false);
             build(&one, 1, 1, true, false);
@@ -217,7 +217,7 @@ static void test_instruction_sets_agree(void **state) {
             kit_link(&pre.p, NULL);
             kit_link(&one.p, pre.p.base[REGION_KV]);
             struct step s = tokens(tiny_text, TEXT, 0, 0);
-            assert_int_equal(program_replay(&pre.p, &s, NULL, &e), 0);
+            assert_int_equal(kit_replay(&pre.p, &s, NULL, &e), 0);
             s = tokens(tiny_text, 1, TEXT, 0);
             kit_run(&one.p, &s);
             if (!n++) {
@@ -292,14 +292,14 @@ static void test_running_ahead_equals_host_driven(void **state) {
     assert_memory_equal(host, ahead.ring, sizeof host);
     assert_int_equal(ahead.row[0].pos, TEXT + 7);
     assert_int_equal(ahead.made, 8);
-    for (int i = 0; i < KV && !program_replay(&one.p, &ahead, NULL, &e); i++) {
+    for (int i = 0; i < KV && !kit_replay(&one.p, &ahead, NULL, &e); i++) {
     }
     assert_non_null(strstr(e.text, "KV cache is full"));
     assert_int_equal(ahead.row[0].pos, KV);
     e = (struct err){ 0 };
     s = tokens(tiny_text, 1, 0, 0);
     step_cancel(&s);
-    assert_int_equal(program_replay(&one.p, &s, NULL, &e), STATUS_CANCELLED);
+    assert_int_equal(kit_replay(&one.p, &s, NULL, &e), STATUS_CANCELLED);
     assert_int_equal(s.made, 0);
     kit_fini(&pre.p, true);
     kit_fini(&one.p, false);
@@ -333,7 +333,7 @@ static void test_cancel_in_the_middle_leaves_everything_usable(void **state) {
             memcpy(s.n, (int[DIM_COUNT]){ 0, 16, 1, 0 }, sizeof s.n);
             for (int k = 0; k < 16; k++) s.row[k] = (struct step_row){ tiny_text[k], k, 0, k, 0 };
             s.pick[0] = 15;
-            rc = program_replay(&pre.p, &s, NULL, &e);
+            rc = kit_replay(&pre.p, &s, NULL, &e);
         }
         assert_int_equal(rc, STATUS_CANCELLED);
         pthread_join(id, NULL);
@@ -358,8 +358,8 @@ static void test_costs_are_those_of_the_step(void **state) {
         struct watch w = { .span = v, .cap = 64 };
         struct err e = { 0 };
         struct step s = tokens(tiny_text, 1, pos, 0);
-        for (size_t i = 0; i < b.p.need[REGION_KV]; i++) b.p.base[REGION_KV][i] = 0;
-        assert_int_equal(program_replay(&b.p, &s, &w, &e), 0);
+        for (size_t i = 0; i < b.p.need[REGION_KV]; i++) kit_kv(&b.p)[i] = 0;
+        assert_int_equal(kit_replay(&b.p, &s, &w, &e), 0);
         assert_string_equal(v[2].call->label, "attn.q|attn.k|attn.v");
         assert_string_equal(v[3].call->label, "attn.mix");
         const double kvd = KV_HEADS * HD, weights = 4.0 * HIDDEN * (HIDDEN + 2 * kvd + 1);
@@ -375,7 +375,7 @@ static void test_costs_are_those_of_the_step(void **state) {
     struct err e = { 0 };
     struct step s = tokens(tiny_text, 5, 0, 0);
     step_rows(&s, tiny_text, 7, 0, 20, true);
-    assert_int_equal(program_replay(&b.p, &s, &w, &e), 0);
+    assert_int_equal(kit_replay(&b.p, &s, &w, &e), 0);
     const double kvd = KV_HEADS * HD, weights = 4.0 * HIDDEN * (HIDDEN + 2 * kvd + 1);
     assert_true(v[2].bytes == weights + 12 * 4.0 * (HIDDEN + HD + HIDDEN + 2 * kvd));
     assert_true(v[3].bytes == 12 * 4.0 * (2 * HIDDEN + 2 * kvd));
@@ -406,7 +406,7 @@ static void test_dumps_agree(void **state) {
         load((struct built *[]){ &b }, 1);
         kit_link(&b.p, NULL);
         struct step s = tokens(tiny_text, 1, 0, 0);
-        assert_int_equal(program_replay(&b.p, &s, &w, &e), 0);
+        assert_int_equal(kit_replay(&b.p, &s, &w, &e), 0);
         assert_int_equal(d[k].times, 1);
         kit_fini(&b.p, true);
         teardown();
@@ -473,7 +473,7 @@ static void test_weights_that_are_no_numbers_end_the_step(void **state) {
         load((struct built *[]){ &b }, 1);
         kit_link(&b.p, NULL);
         struct step s = tokens(tiny_text, TEXT, 0, 0);
-        assert_int_equal(program_replay(&b.p, &s, NULL, &e), STATUS_INVALID);
+        assert_int_equal(kit_replay(&b.p, &s, NULL, &e), STATUS_INVALID);
         if (!strstr(e.text, "not finite")) fail_msg("%s", e.text);
         assert_int_equal(s.made, 0);
         kit_fini(&b.p, true);
@@ -493,27 +493,27 @@ static void test_no_memory_anywhere(void **state) {
         struct model *m = NULL;
         e = (struct err){ 0 };
         mem_fail_at(n);
-        struct backend *be = backend_cpu.open(1, &e);
+        struct backend *be = kit_api->open(1, &e);
         int rc = be ? model_open(&m, t.file, &t.config, DTYPE_NONE, &e) : e.code;
         if (!rc) {
-            program_init(&p, &backend_cpu, be, 16, 1, KV);
+            program_init(&p, kit_api, be, 16, 1, KV);
             op_next(&p, model_record(m, &p));
             program_fuse(&p); /* without memory it only fuses less */
             rc = program_plan(&p, &e);
         }
         struct program *const all[] = { &p };
-        if (!rc) rc = backend_cpu.place(be, all, 1, &slab, &e);
+        if (!rc) rc = kit_api->place(be, all, 1, &slab, &e);
         for (int i = 0; !rc && i < model_weights(m); i++)
-            rc = backend_cpu.fill(be, model_weight(m, i), kit_source[i].bytes, &e);
+            rc = kit_api->fill(be, model_weight(m, i), kit_source[i].bytes, &e);
         const long made = mem_fail_at(0);
         assert_int_equal(rc, e.code);
         if (rc) assert_int_equal(rc, STATUS_NOMEM);
         done = made < n;
         assert_true(!done || !rc);
-        backend_cpu.drop(be, slab);
+        kit_api->drop(be, slab);
         program_fini(&p);
         model_close(m);
-        backend_cpu.close(be);
+        kit_api->close(be);
     }
     tiny_close(&t);
 }

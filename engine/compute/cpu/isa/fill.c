@@ -282,7 +282,7 @@ void NAMED(fill_panel)(const struct filling *f, int t) {
     const char *src[PANEL];
     for (int l = 0; l < PANEL; l++) { /* behind the last row: that row again */
         const int r = t * PANEL + l < w->rows ? t * PANEL + l : w->rows - 1;
-        src[l] = f->source + cpu_source_row(w, r) * f->row_bytes;
+        src[l] = f->source + weight_source_row(w, r) * f->row_bytes;
         if (blocks && quant_form(to->form).bits) lay_blocks(panel, l, src[l], w->dt, w->cols);
     }
     if (blocks && quant_form(to->form).bits) return;

@@ -216,6 +216,6 @@ static void run(struct worker *w, const struct op_call *c, const struct proj *f)
 }
 void NAMED(op_proj)(struct worker *w, const struct op_call *c) { run(w, c, c->priv); }
 void NAMED(op_linear)(struct worker *w, const struct op_call *c) {
-    const struct proj f = cpu_linear_as_proj(c);
+    const struct proj f = fuse_linear(c, cpu_kind);
     run(w, c, &f);
 }

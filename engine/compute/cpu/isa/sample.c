@@ -1,6 +1,7 @@
 /* sample.c - NEXT: chooses a token for each pick and makes the step block the next decode step, or lists candidates. */
 #include "compute/cpu/isa/ops.h"
 #include <stdlib.h>
+#include <time.h>
 
 struct option {
     float key; /* what they are sorted by */
@@ -151,9 +152,9 @@ static void typical_p(struct choice *k, float p) {
     while (last < k->left - 1 && k->c[last + 1].key == k->c[last].key) last++;
     cut(k, last + 1);
 }
-/* A uniform number in [0, 1): SplitMix64 (Steele, Lea, Flood 2014), 53 bits. */
+/* A uniform number in [0, 1): 53 bits of SplitMix64. */
 static double uniform(uint64_t *rng) {
-    uint64_t z = *rng += 0x9e3779b97f4a7c15u;
+    uint64_t z = *rng += STEP_RNG;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
@@ -227,6 +228,8 @@ static void next(struct worker *w, const struct op_call *c) {
         listed = true;
         if (!list(w, c, i)) stop(w, STOP_NAN);
     }
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
     for (int i = 0; !listed && i < s->n[DIM_PICKS]; i++) { /* pick[] ascends: row i is free when it is written */
         const int id = choose(w, c, i);
         if (id < 0) {
@@ -234,10 +237,12 @@ static void next(struct worker *w, const struct op_call *c) {
             return;
         }
         s->row[i] = s->row[s->pick[i]];
+        s->stamp_ns[s->made % RING] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
         s->row[i].id = s->ring[s->made++ % RING] = id;
         s->row[i].pos++;
         s->row[i].at++;
         s->pick[i] = i;
+        if (s->sampling[i].ban_for > 0 && !--s->sampling[i].ban_for) s->sampling[i].banned = 0;
     }
     if (!listed) s->n[DIM_ROWS] = s->n[DIM_PICKS];
 }
