@@ -114,11 +114,12 @@ struct engine_model {
     char user[160]; /* their names, "a.ipynb (you), b.ipynb" */
     double idle_s;  /* since its last job ended; 0 while one runs */
     double load_s, read_mib_s;
+    double disk_ms, copy_ms, pack_ms; /* of the load, side by side: waiting for files, copying to a device, packing there */
     bool from_page_cache; /* most of the file was in the page cache before the load */
     char notice[200];     /* such as "context shrunk from 8192 to 4096 tokens to fit" */
 };
 struct engine_system {
-    char cpu[96], isa[24], gpu[160], backend[16], version[48];
+    char cpu[96], isa[96], gpu[160], backend[16], version[48];
     int threads, processors;                                /* threads used for compute; processors of the machine */
     uint64_t memory_total, memory_available, resident;      /* bytes; total and available respect the cgroup */
     double stream_gbs, fp32_gflops, int8_gops, bf16_gflops; /* measured on this machine; 0: not measured yet */
@@ -188,7 +189,7 @@ struct engine_profile {
     double stream_gbs, peak_gflops; /* measured in the same job; peak: of the arithmetic that these weights need */
     char peak_kind[8];              /* "int8", "bf16" or "fp32": which arithmetic that is */
     bool dummy;                     /* random weights */
-    char dtype[16], isa[24], model[64];
+    char dtype[16], isa[96], model[64];
 };
 
 enum engine_event_kind {

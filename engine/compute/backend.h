@@ -151,7 +151,8 @@ struct backend_api {
      * everything that the first replay would otherwise have to allocate or compile. NULL: nothing. */
     int (*link)(struct backend *be, struct program *p, struct err *e);
     void (*unlink)(struct backend *be, struct program *p); /* any state of p */
-    /* Runs calls [from, to) on the step and waits; a step that stopped is no error of replay's. */
+    /* Runs calls [from, to) on the step and waits; a step that stopped is no error of replay's. A device reads *s at a whole
+     * run and at [0, 0), writes it at a whole run and at [n, n), and waits only there. */
     int (*replay)(struct backend *be, const struct program *p, struct step *s, int from, int to, struct err *e);
     /* Puts one more run of the whole program behind those already launched (at most AHEAD_MAX): the first reads *s, a later
      * one goes on from where NEXT has left the device's own step block. land waits for the oldest of them and

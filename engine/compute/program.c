@@ -1,5 +1,7 @@
 #include "program.h"
 #include "base/mem.h"
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const names[OP_COUNT] = {
@@ -214,6 +216,7 @@ static int watched(struct program *p, struct step *s, struct watch *w, struct er
     const int n[DIM_COUNT] = { 0, s->n[DIM_ROWS], s->n[DIM_PICKS], 0 };
     const bool marks = p->api->mark && 2 * p->n <= MARKS_MAX;
     const int first = w->n;
+    if (p->api->replay(p->be, p, s, 0, 0, e)) return e->code;
     for (int i = 0; i < p->n && !e->code && !__atomic_load_n(&s->stop, __ATOMIC_RELAXED); i++) {
         const struct op_call *c = &p->call[i];
         struct span sp = { .call = c };
@@ -226,6 +229,7 @@ static int watched(struct program *p, struct step *s, struct watch *w, struct er
         if (w->n < w->cap) w->span[w->n++] = sp;
         if (w->dump) dump(p, c, n, w, e);
     }
+    if (!e->code) p->api->replay(p->be, p, s, p->n, p->n, e);
     double *us = marks && !e->code ? mem_alloc(2 * (size_t)p->n * sizeof *us) : NULL;
     if (us && !p->api->marks(p->be, us, 2 * (w->n - first), e))
         for (int i = first; i < w->n; i++) w->span[i].us = us[2 * (i - first) + 1] - us[2 * (i - first)];
@@ -248,12 +252,33 @@ static int check(const struct program *p, const struct step *s, struct err *e) {
     }
     return STATUS_OK;
 }
-static int outcome(const struct program *p, const struct step *s, struct err *e) {
+static void find_odd(void *arg, const struct op_call *c, const struct mat *m, int rows) {
+    const struct op_call **first = arg;
+    for (int i = 0; i < rows && !*first; i++)
+        for (int j = 0; j < m->cols && !*first; j++)
+            if (!isfinite(m->p[(size_t)i * (size_t)m->ld + (size_t)j])) *first = c;
+}
+/* The step once more, call by call, to find who made the first number that is none. NEXT has left the step as it was. */
+static const struct op_call *blame(struct program *p, struct step *s) {
+    const struct op_call *first = NULL;
+    struct watch w = { .dump = find_odd, .arg = &first };
+    struct err ignored = { 0 };
+    const int stop = s->stop;
+    __atomic_store_n(&s->stop, STOP_NONE, __ATOMIC_RELEASE);
+    watched(p, s, &w, &ignored);
+    __atomic_store_n(&s->stop, stop, __ATOMIC_RELEASE);
+    return first;
+}
+static int outcome(struct program *p, struct step *s, struct err *e) {
     const int stop = __atomic_load_n(&s->stop, __ATOMIC_ACQUIRE), why = stop & 255;
     if (!stop) return STATUS_OK;
     if (why == STOP_CANCEL) return err_set(e, STATUS_CANCELLED, "cancelled");
     const struct op_call *at = &p->call[stop >> 8];
-    return err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
+    const struct op_call *first = why == STOP_NAN && s->n[DIM_PICKS] == 1 ? blame(p, s) : NULL;
+    err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
+    const size_t n = e ? strlen(e->text) : 0;
+    if (first && e) snprintf(e->text + n, sizeof e->text - n, " (first in '%s', layer %d)", first->label, first->layer);
+    return e ? e->code : STATUS_INVALID;
 }
 /* The replay choke point. Profile marks and golden dumps need nothing from a backend but "run calls [i, j)". */
 int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e) {

@@ -150,6 +150,9 @@ static const struct field model_field[] = {
     MODEL(idle_s),
     MODEL(load_s),
     MODEL(read_mib_s),
+    MODEL(disk_ms),
+    MODEL(copy_ms),
+    MODEL(pack_ms),
     MODEL(from_page_cache),
     MODEL(notice),
 };

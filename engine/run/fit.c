@@ -62,7 +62,7 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
     const struct engine_machine *at = &f->machine[row->machine];
     const bool here = !strcmp(at->name, "this");
     const struct program like = {
-        .api = &backend_cpu, .be = f->m->be, .kv_rows = row->context, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
+        .api = f->m->api, .be = f->m->be, .kv_rows = row->context, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
     };
     const int picks = here && row->batch < BEAMS_MAX ? BEAMS_MAX : row->batch;
     struct program p[PROGRAMS] = { 0 };

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { DEFAULT_NEW = 128 };
+
 /* ---- the prompt ---- */
 static int encode(struct generation *r, struct ids *ids, struct err *e) {
     const struct engine_req *q = &r->job->req;
@@ -117,7 +119,7 @@ static enum engine_stop take(struct generation *r, int id) {
         const char *which = r->stop[r->text.matched];
         return generation_ended(r, ENGINE_STOP_STRING, which, strlen(which));
     }
-    if (r->done.new_tokens >= (q->max_new_tokens ? q->max_new_tokens : 128)) return ENGINE_STOP_LENGTH;
+    if (r->done.new_tokens >= (q->max_new_tokens ? q->max_new_tokens : DEFAULT_NEW)) return ENGINE_STOP_LENGTH;
     return (int)r->seq->tokens.n + 1 >= r->seat->info.max_model_len ? ENGINE_STOP_CONTEXT : ENGINE_STOP_NONE;
 }
 int generation_banned(const struct generation *r, int made, int ban[BANNED_MAX]) {
@@ -138,22 +140,34 @@ struct sampling generation_sampling(const struct generation *r) {
                               .rng = s->seed };
 }
 static int last_token(const struct step *s) { return s->ring[(s->made - 1) % RING]; }
+/* How many more steps could be of use, whatever they will say. */
+static int left(const struct generation *r) {
+    const int most = r->job->req.max_new_tokens ? r->job->req.max_new_tokens : DEFAULT_NEW;
+    const int tokens = most - r->done.new_tokens, rows = r->seat->info.max_model_len - (int)r->seq->tokens.n;
+    return tokens < rows ? tokens : rows;
+}
 static int decode(struct generation *r, struct err *e) {
     struct sampling *s = &r->job->step.sampling[0];
+    struct program *p = &r->seat->program[PROGRAM_DECODE];
     *s = generation_sampling(r);
     s->banned = generation_banned(r, 0, s->ban);
+    s->ban_for = s->banned ? r->job->req.min_new_tokens : 0;
     if (generation_prompt(r, e)) return e->code;
     for (;;) {
         const int id = last_token(&r->job->step);
         r->done.stop = take(r, id);
-        if (r->done.stop) return STATUS_OK;
-        s->banned = generation_banned(r, r->done.new_tokens, s->ban);
-        if (ids_add(&r->seq->tokens, id)) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
-        if (job_replay(r->job, &r->seat->program[PROGRAM_DECODE], NULL, e)) {
+        if (r->done.stop) break;
+        if (ids_add(&r->seq->tokens, id)) {
+            err_set(e, STATUS_NOMEM, "out of memory for the conversation");
+            break;
+        }
+        if (job_decode(r->job, p, left(r), e)) {
             r->seq->tokens.n--; /* its keys may be half written */
-            return e->code;
+            break;
         }
     }
+    program_recall(p, &r->job->step); /* what ran ahead of the end is forgotten */
+    return e->code;
 }
 static void account(struct generation *r) {
     struct engine_done *d = &r->done;

@@ -135,6 +135,25 @@ int job_replay_or_yield(struct job *job, struct program *p, bool *yielded, struc
     *yielded = false;
     return replay(job, p, NULL, yielded, e);
 }
+/* On a device the turn is needed only to launch: its steps run in the order in which they came, whoever waits for them. */
+int job_decode(struct job *job, struct program *p, int most, struct err *e) {
+    const bool ahead = p->api->launch != NULL, alone = atomic_load(&job->turn->jobs) < 2;
+    const int want = !ahead || !alone ? 1 : most < AHEAD_MAX ? most : AHEAD_MAX;
+    int idle = STOP_CANCEL, rc = STATUS_OK;
+    __atomic_compare_exchange_n(&job->step.stop, &idle, STOP_NONE, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    if (!job_cancelled(job)) {
+        const bool launches = p->flying < want;
+        if (launches) job->waited_us += turn_take(job->turn, NULL);
+        while (!rc && p->flying < want) rc = program_launch(p, &job->step, e);
+        if (!rc && !ahead) rc = program_land(p, &job->step, e);
+        if (launches) turn_give(job->turn);
+        if (!rc && ahead) rc = program_land(p, &job->step, e);
+        if (rc != STATUS_CANCELLED) return rc;
+        *e = (struct err){ 0 };
+    }
+    program_recall(p, &job->step);
+    return err_set(e, STATUS_CANCELLED, "interrupted");
+}
 void job_progress(struct job *job, const char *what, double done, double total, const char *unit, double seconds) {
     struct engine_event ev = { .kind = ENGINE_EV_PROGRESS };
     memccpy(ev.u.progress.what, what, 0, sizeof ev.u.progress.what - 1);

@@ -14,6 +14,8 @@
 static const double MIB = 1024 * 1024;
 enum { FIRST_PIECE = 32 };                           /* rows of a prompt in one turn, before any was measured */
 static const uint64_t HEADROOM = UINT64_C(64) << 20; /* for the tokeniser, threads and allocators */
+/* On a device: staging, step blocks, kernels that are loaded when first used, what the allocator rounds up. */
+static const uint64_t DEVICE_SLACK = UINT64_C(256) << 20;
 
 /* Each tensor once, in file order: several weights may share one. at[i]: which extent weight i lies in. */
 static int extents(const struct loaded *l, struct extent *x, int *at) {
@@ -31,6 +33,7 @@ static int extents(const struct loaded *l, struct extent *x, int *at) {
     return n;
 }
 uint64_t loaded_staging(const struct loaded *l) {
+    if (l->api->memory) return DEVICE_SLACK; /* the files pass through the host's memory */
     const int n = l->source.dummy ? 0 : model_weights(l->model);
     struct extent *x = mem_zero((size_t)n + 1, sizeof *x);
     int *at = mem_zero((size_t)n + 1, sizeof *at);
@@ -137,6 +140,12 @@ struct filling {
     uint64_t before;
     double total;
 };
+/* Bytes of the device that are taken, or of this process where the CPU computes. */
+static uint64_t used(const struct loaded *l) {
+    if (!l->api->memory) return machine_resident();
+    const struct device_memory d = l->api->memory(l->be);
+    return d.total - d.free;
+}
 static void take(const struct filling *f) {
     if (f->turn) f->turn->take(f->turn->arg);
 }
@@ -150,9 +159,12 @@ static int pack(const struct filling *f, const struct weight *w, const void *byt
 }
 static bool tell(void *arg, double done) {
     struct filling *f = arg;
-    const uint64_t now = machine_resident();
+    const uint64_t now = used(f->l);
     if (now > f->before && now - f->before > f->l->info.peak_bytes) f->l->info.peak_bytes = now - f->before;
     return f->o->progress && f->o->progress(f->o->arg, done, f->total);
+}
+static char *ring_of(const struct loaded *l, size_t bytes) {
+    return l->api->host_alloc ? l->api->host_alloc(l->be, bytes) : mem_alloc(bytes);
 }
 static int read_weights(struct filling *f, struct err *e) {
     struct loaded *l = f->l;
@@ -162,10 +174,13 @@ static int read_weights(struct filling *f, struct err *e) {
     struct reader *r = NULL;
     const void *bytes = NULL;
     double done = 0;
-    if (!x || !at)
-        err_set(e, STATUS_NOMEM, "no memory to read weights");
+    const int all = x && at ? extents(l, x, at) : 0;
+    char *ring = ring_of(l, all ? reader_window(x, all) : 0);
+    if (!all || !ring)
+        err_set(e, STATUS_NOMEM, "no memory for the %.1f MiB that weights are read into",
+                all ? (double)reader_window(x, all) / MIB : 0);
     else
-        reader_open(&r, x, extents(l, x, at), e);
+        reader_open(&r, x, all, ring, e);
     for (int i = 0; i < n && !e->code; i++) {
         const struct weight *w = model_weight(l->model, i);
         if (at[i] != held) {
@@ -175,7 +190,12 @@ static int read_weights(struct filling *f, struct err *e) {
         }
         if (bytes && !pack(f, w, bytes, e) && tell(f, done)) err_set(e, STATUS_CANCELLED, "interrupted");
     }
+    if (r) l->info.disk_ms = reader_waited_ms(r);
     reader_close(r);
+    if (l->api->host_alloc)
+        l->api->host_free(l->be, ring);
+    else
+        mem_free(ring);
     mem_free(x);
     mem_free(at);
     return e->code;
@@ -210,7 +230,7 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
     struct engine_model *info = &l->info;
     const bool dummy = l->source.dummy;
     info->weight_bytes = first->info.weight_bytes;
-    struct filling f = { l, o, turn, machine_resident(), (double)(dummy ? info->weight_bytes : info->file_bytes) };
+    struct filling f = { l, o, turn, used(l), (double)(dummy ? info->weight_bytes : info->file_bytes) };
     struct program *p[PROGRAMS];
     for (int i = 0; i < PROGRAMS; i++) p[i] = &first->program[i];
     info->from_page_cache = !dummy && cached(l);
@@ -220,9 +240,11 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
     if (dummy ? make_up(&f, e) : read_weights(&f, e)) return e->code;
     const double seconds = (now_us() - t0) * 1e-6;
     info->read_mib_s = dummy ? 0 : (double)info->file_bytes / MIB / seconds;
-    if (seat_take(first, e)) return e->code;
+    if (l->api->fill_ms) l->api->fill_ms(l->be, &info->copy_ms, &info->pack_ms);
+    take(&f);
+    if (give(&f, seat_take(first, e))) return e->code;
     tell(&f, f.total);
-    const uint64_t after = machine_resident();
+    const uint64_t after = used(l);
     info->measured_bytes = after > f.before ? after - f.before : 0;
     info->loaded = true;
     log_at(LOG_INFO, "loaded %s: %.1f MiB in %.2f s", info->name, f.total / MIB, seconds);

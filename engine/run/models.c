@@ -1,11 +1,13 @@
 #include "models.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "compute/module.h"
 #include "data/home.h"
 #include "machine.h"
 #include "seat.h"
 #include "worker.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/eventfd.h>
@@ -15,6 +17,49 @@
 enum { LOOK_MS = 100 }; /* how often one that waits for another's load looks whether it was cancelled */
 static const double GIB = 1024.0 * 1024 * 1024;
 
+static void wake(struct models *m) {
+    const uint64_t one = 1;
+    if (write(m->wake, &one, sizeof one) < 0) log_at(LOG_DEBUG, "models: the wake counter is full");
+}
+static void lock(struct models *m) { pthread_mutex_lock(&m->lock); }
+static void unlock(struct models *m) { pthread_mutex_unlock(&m->lock); }
+
+/* ---- the backend ---- */
+/* JAEDA_BACKEND: cpu, cuda, or a module's path, each of which must do; otherwise a GPU where there is one. */
+static int open_backend(struct models *m, struct err *e) {
+    const char *asked = getenv("JAEDA_BACKEND");
+    const bool any = !asked || !*asked || !strcmp(asked, "auto");
+    struct err why = { 0 };
+    m->api = any ? module_open("cuda", &why) : strcmp(asked, "cpu") != 0 ? module_open(asked, e) : NULL;
+    m->be = m->api ? m->api->open(0, any ? &why : e) : NULL;
+    if (m->be || e->code) return e->code;
+    if (any) snprintf(m->no_gpu, sizeof m->no_gpu, "%s", why.text);
+    if (any) log_at(LOG_INFO, "the CPU computes: %s", why.text);
+    m->api = &backend_cpu;
+    m->be = backend_cpu.open(0, e);
+    return e->code;
+}
+uint64_t models_free(const struct models *m) {
+    return m->api->memory ? m->api->memory(m->be).free : machine_memory().available;
+}
+/* Bytes taken: of the device by everybody, or of the machine by this process. */
+static uint64_t models_used(const struct models *m) {
+    if (!m->api->memory) return machine_resident();
+    const struct device_memory d = m->api->memory(m->be);
+    return d.total - d.free;
+}
+/* A fault that the device does not get over ends the engine, once its last words are sent; the next one starts anew. */
+static void check_device(struct models *m) {
+    const char *why = m->api->lost ? m->api->lost(m->be) : NULL;
+    if (!why || m->quitting) return;
+    log_at(LOG_ERROR, "the device is lost: %s", why);
+    lock(m);
+    m->quitting = true;
+    snprintf(m->quitter, sizeof m->quitter, "a device fault");
+    unlock(m);
+    wake(m);
+}
+
 /* ---- life ---- */
 int models_open(struct models *m, const struct about *about, struct err *e) {
     *m = (struct models){ .about = *about, .opened_us = now_us(), .idle_limit_s = IDLE_LIMIT_S };
@@ -22,8 +67,7 @@ int models_open(struct models *m, const struct about *about, struct err *e) {
     pthread_cond_init(&m->changed, NULL);
     turn_init(&m->turn);
     m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    m->be = backend_cpu.open(0, e);
-    if (m->be && m->wake >= 0) return STATUS_OK;
+    if (!open_backend(m, e) && m->wake >= 0) return STATUS_OK;
     models_close(m);
     return err_set(e, STATUS_IO, "the engine cannot start: no descriptors left");
 }
@@ -34,20 +78,14 @@ void models_close(struct models *m) {
         loaded_close(l);
         mem_free(l);
     }
-    backend_cpu.close(m->be);
+    if (m->api) m->api->close(m->be);
     if (m->wake >= 0) close(m->wake);
     turn_fini(&m->turn);
     pthread_cond_destroy(&m->changed);
     pthread_mutex_destroy(&m->lock);
     *m = (struct models){ 0 };
 }
-static void wake(struct models *m) {
-    const uint64_t one = 1;
-    if (write(m->wake, &one, sizeof one) < 0) log_at(LOG_DEBUG, "models: the wake counter is full");
-}
 int models_wake_fd(const struct models *m) { return m->wake; }
-static void lock(struct models *m) { pthread_mutex_lock(&m->lock); }
-static void unlock(struct models *m) { pthread_mutex_unlock(&m->lock); }
 void models_join(struct models *m) {
     lock(m);
     m->connections++;
@@ -65,7 +103,10 @@ void models_begin(struct models *m) {
     atomic_fetch_add(&m->turn.jobs, 1);
     unlock(m);
 }
-void models_end(struct models *m) { atomic_fetch_sub(&m->turn.jobs, 1); }
+void models_end(struct models *m) {
+    atomic_fetch_sub(&m->turn.jobs, 1);
+    check_device(m);
+}
 int models_jobs(struct models *m) {
     lock(m);
     const int n = m->jobs;
@@ -154,8 +195,11 @@ static void drop(struct models *m, struct loaded *l) {
     turn_give(&m->turn);
     mem_free(l);
 }
-static void drop_seat(struct seat *s) {
-    if (s) seat_close(s);
+static void drop_seat(struct models *m, struct seat *s) {
+    if (!s) return;
+    turn_take(&m->turn, NULL);
+    seat_close(s);
+    turn_give(&m->turn);
     mem_free(s);
 }
 void models_leave(struct models *m, const struct worker *w) {
@@ -172,7 +216,7 @@ void models_leave(struct models *m, const struct worker *w) {
     unlock(m);
     for (struct seat *next; gone; gone = next) {
         next = gone->next;
-        drop_seat(gone);
+        drop_seat(m, gone);
     }
     wake(m);
 }
@@ -204,6 +248,7 @@ static void promise(struct models *m, uint64_t *mine, uint64_t bytes) {
     unlock(m);
     *mine = bytes;
 }
+static bool memory_error(const struct err *e) { return e->code == STATUS_NOMEM || e->code == STATUS_DEVMEM; }
 /* Sizes a seat against what is free now and not promised to others, and promises it. fixed: what comes beside it. */
 static int plan(struct models *m, struct job *job, struct seat *s, struct loaded *l, uint64_t fixed, uint64_t *mine,
                 struct err *e) {
@@ -212,12 +257,12 @@ static int plan(struct models *m, struct job *job, struct seat *s, struct loaded
     lock(m);
     if (q->kind != ENGINE_REQ_LOAD) like = seat_of(l, job->worker, 0);
     const int len = like ? like->info.max_model_len : q->kind == ENGINE_REQ_LOAD ? q->max_model_len : 0;
-    const char *kv = like ? (!strcmp(like->info.kv_dtype, "fp32") ? "fp32" : "fp16") : q->kv_cache_dtype;
+    const char *kv = like ? like->info.kv_dtype : q->kv_cache_dtype;
     unlock(m);
     do {
         *e = (struct err){ 0 };
         seat_close(s);
-        const uint64_t available = machine_memory().available;
+        const uint64_t available = models_free(m);
         lock(m);
         const struct seat_room room = { available > m->promised ? available - m->promised : 0, fixed };
         unlock(m);
@@ -225,10 +270,10 @@ static int plan(struct models *m, struct job *job, struct seat *s, struct loaded
             promise(m, mine, fixed + seat_bytes(s));
             return STATUS_OK;
         }
-    } while (e->code == STATUS_NOMEM && q->evict && evict_one(m));
+    } while (memory_error(e) && q->evict && evict_one(m));
     const uint64_t idle = idle_bytes(m);
     const size_t n = strlen(e->text);
-    if (e->code == STATUS_NOMEM && idle)
+    if (memory_error(e) && idle)
         snprintf(e->text + n, sizeof e->text - n, "; %%load --evict frees the %.2f GiB of models that nobody uses",
                  (double)idle / GIB);
     return e->code;
@@ -241,12 +286,16 @@ static struct seat *new_seat(struct models *m, struct job *job, struct loaded *l
         err_set(e, STATUS_NOMEM, "out of memory for the KV cache of %s", l->info.name);
         return NULL;
     }
-    if (!plan(m, job, s, l, 0, &promised, e)) seat_take(s, e);
+    if (!plan(m, job, s, l, 0, &promised, e)) {
+        job_turn_take(job);
+        seat_take(s, e);
+        job_turn_give(job);
+    }
     promise(m, &promised, 0);
     s->owner = job->worker;
     s->lane = lane;
     if (!e->code) return s;
-    drop_seat(s);
+    drop_seat(m, s);
     return NULL;
 }
 
@@ -289,7 +338,7 @@ void models_rise(struct models *m, struct job *job, struct seat *s) {
     const bool goes = job->req.lane != 0; /* a side job's cache lasts as long as the job */
     if (goes) take_seat(s);
     unlock(m);
-    if (goes) drop_seat(s);
+    if (goes) drop_seat(m, s);
 }
 
 /* ---- load ---- */
@@ -297,14 +346,16 @@ void models_rise(struct models *m, struct job *job, struct seat *s) {
 static int use_threads(struct models *m, struct job *job, struct err *e) {
     const int threads = job->req.threads;
     lock(m);
-    const bool same = !threads || backend_cpu.threads(m->be) == threads;
+    const bool same = !threads || m->api->threads(m->be) == threads;
     const bool used = m->list || atomic_load(&job->turn->jobs) > 1;
-    m->changing = !same && !used;
+    m->changing = !same && !used && m->api == &backend_cpu;
     unlock(m);
     if (same) return STATUS_OK;
+    if (m->api != &backend_cpu)
+        return err_set(e, STATUS_INVALID, "--threads %d: %s computes, not the CPU", threads, m->api->isa(m->be));
     if (used)
         return err_set(e, STATUS_INVALID, "--threads %d: %d threads serve the loaded models; %%unload --all first",
-                       threads, backend_cpu.threads(m->be));
+                       threads, m->api->threads(m->be));
     struct backend *fresh = backend_cpu.open(threads, e), *old = fresh ? m->be : NULL;
     lock(m);
     if (fresh) {
@@ -381,7 +432,7 @@ static bool leave(struct models *m, struct loaded *l, const struct worker *w, st
     const bool last = is_idle(l);
     if (last) take_out(m, l);
     unlock(m);
-    drop_seat(s);
+    drop_seat(m, s);
     if (last) drop(m, l);
     return true;
 }
@@ -430,7 +481,7 @@ static int load_seat(struct loading *p, struct loaded *l, struct err *e) {
     if (keep && !rc) s->order = ++m->order;
     unlock(m);
     if (!rc && !keep) {
-        drop_seat(s);
+        drop_seat(m, s);
         s = new_seat(m, p->job, l, 0, e);
         lock(m);
         if (s) add_seat(m, s);
@@ -458,12 +509,15 @@ static int load_weights(struct loading *p, struct loaded *l, const struct load_o
     }
     for (int i = 0; i < PROGRAMS; i++) program_fini(&probe[i]);
     promise(p->m, &p->promised, 0);
-    if (e->code) return drop_seat(s), e->code;
+    if (e->code) return drop_seat(p->m, s), e->code;
     s->owner = p->job->worker;
     const struct engine_model filled = l->info;
     s->info.measured_bytes = filled.measured_bytes;
     s->info.peak_bytes = filled.peak_bytes;
     s->info.read_mib_s = filled.read_mib_s;
+    s->info.disk_ms = filled.disk_ms;
+    s->info.copy_ms = filled.copy_ms;
+    s->info.pack_ms = filled.pack_ms;
     s->info.from_page_cache = filled.from_page_cache;
     s->info.loaded = true;
     if (former[0]) snprintf(notice, sizeof notice, "replaced the %s copy that was loaded", former);
@@ -484,7 +538,7 @@ int models_load(struct models *m, struct job *job, struct err *e) {
     struct loaded *fresh = mem_zero(1, sizeof *fresh);
     if (!fresh) return err_set(e, STATUS_NOMEM, "out of memory");
     struct loaded *there = fresh;
-    if (!use_threads(m, job, e) && !loaded_open(fresh, &backend_cpu, m->be, &o, e)) {
+    if (!use_threads(m, job, e) && !loaded_open(fresh, m->api, m->be, &o, e)) {
         lock(m);
         there = find_or_begin(m, job, fresh, e);
         unlock(m);
@@ -504,11 +558,11 @@ int models_load(struct models *m, struct job *job, struct err *e) {
 /* ---- unload, reset ---- */
 static int unload(struct models *m, struct job *job, struct loaded *l, struct err *e) {
     struct engine_model gone;
-    const uint64_t before = machine_resident();
+    const uint64_t before = models_used(m);
     if (!leave(m, l, job->worker, &gone))
         return err_set(e, STATUS_BUSY, "a job of this notebook uses %s (%%jobs shows it): wait, or stop it first",
                        l->info.name);
-    const uint64_t after = machine_resident();
+    const uint64_t after = models_used(m);
     gone.loaded = gone.users > 0;
     gone.resident_before = before;
     gone.resident_after = after;
@@ -558,7 +612,7 @@ static double more(double a, double b) { return a > b ? a : b; }
 int models_probe(struct models *m, struct job *job, struct err *e) {
     struct peaks now;
     job_turn_take(job);
-    const int rc = backend_cpu.probe(m->be, &now, e);
+    const int rc = m->api->probe(m->be, &now, e);
     job_turn_give(job);
     if (rc) return rc;
     lock(m);

@@ -14,7 +14,9 @@ struct models {
     pthread_cond_t changed; /* a load has ended, or `changing` */
     struct about about;
     struct loaded *list; /* with those that are still being read */
+    const struct backend_api *api;
     struct backend *be;
+    char no_gpu[320]; /* why the CPU computes although nobody asked for it; "": a GPU does, or the CPU was asked for */
     struct turn turn;
     struct peaks peaks;            /* of this machine, the best of `probes` measurements */
     int probes, connections, jobs; /* jobs: running or waiting, of all workers */
@@ -60,5 +62,7 @@ int models_answer(struct models *m, struct job *job, struct err *e); /* STATUS, 
 int models_probe(struct models *m, struct job *job, struct err *e);
 struct peaks models_peaks(struct models *m);
 int models_probes(struct models *m);
+/* Bytes that the device, or the machine where the CPU computes, can still give; of whose. */
+uint64_t models_free(const struct models *m);
 
 #endif

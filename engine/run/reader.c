@@ -20,6 +20,7 @@ struct reader {
         next; /* extents that have room; the first not asked for as a whole; the next to be handed out */
     int held; /* the one in the caller's hands, -1: none */
     uint64_t done;
+    double waited_ms;
     bool stop;
     struct err err;
     pthread_mutex_t lock;
@@ -106,27 +107,32 @@ static void *work(void *arg) {
     pthread_mutex_unlock(&r->lock);
     return NULL;
 }
-int reader_open(struct reader **out, const struct extent *x, int n, struct err *e) {
+int reader_open(struct reader **out, const struct extent *x, int n, char *ring, struct err *e) {
     *out = NULL;
     struct reader *r = mem_zero(1, sizeof *r);
     if (!r) return err_set(e, STATUS_NOMEM, "no memory to read weights");
-    *r = (struct reader){ .x = x, .n = n, .held = -1, .window = reader_window(x, n) };
+    *r = (struct reader){ .x = x, .n = n, .ring = ring, .held = -1, .window = reader_window(x, n) };
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->room, NULL);
     pthread_cond_init(&r->news, NULL);
-    r->ring = mem_alloc(r->window);
     r->at = mem_zero((size_t)n + 1, sizeof *r->at);
     r->asked = mem_zero((size_t)n + 1, sizeof *r->asked);
     r->arrived = mem_zero((size_t)n + 1, sizeof *r->arrived);
-    if (!r->ring || !r->at || !r->asked || !r->arrived)
-        err_set(e, STATUS_NOMEM, "no memory for %.1f MiB of read buffer", (double)r->window / 1048576);
+    if (!r->at || !r->asked || !r->arrived) err_set(e, STATUS_NOMEM, "no memory to read weights");
     while (!e->code && r->threads < THREADS && !pthread_create(&r->thread[r->threads], NULL, work, r)) r->threads++;
     if (!e->code && !r->threads) err_set(e, STATUS_NOMEM, "no thread to read weights with: %s", strerror(errno));
     if (e->code) return reader_close(r), e->code;
     *out = r;
     return STATUS_OK;
 }
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+double reader_waited_ms(const struct reader *r) { return r->waited_ms; }
 const void *reader_next(struct reader *r, bool (*tell)(void *arg, double done), void *arg, struct err *e) {
+    const double asked = now_ms();
     pthread_mutex_lock(&r->lock);
     r->held = -1;
     pthread_cond_broadcast(&r->room);
@@ -146,6 +152,7 @@ const void *reader_next(struct reader *r, bool (*tell)(void *arg, double done), 
     if (r->err.code) err_set(e, r->err.code, "%s", r->err.text);
     if (!e->code) r->held = r->next++;
     const void *p = e->code ? NULL : r->ring + r->at[i];
+    r->waited_ms += now_ms() - asked;
     pthread_mutex_unlock(&r->lock);
     return p;
 }
@@ -159,7 +166,6 @@ void reader_close(struct reader *r) {
     pthread_cond_destroy(&r->room);
     pthread_cond_destroy(&r->news);
     pthread_mutex_destroy(&r->lock);
-    mem_free(r->ring);
     mem_free(r->at);
     mem_free(r->asked);
     mem_free(r->arrived);

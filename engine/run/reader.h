@@ -16,11 +16,12 @@ struct extent {
 struct reader;
 /* Memory that reading these will take: room for the largest one twice. */
 size_t reader_window(const struct extent *x, int n);
-/* Starts to read; extents come in the order given. */
-int reader_open(struct reader **out, const struct extent *x, int n, struct err *e);
+/* Starts to read into ring, reader_window bytes of the caller's; extents come in the order given. */
+int reader_open(struct reader **out, const struct extent *x, int n, char *ring, struct err *e);
 /* The bytes of the next extent, valid until the next call. tell is asked several times a second while it waits, with the
  * bytes read so far: true gives up (STATUS_CANCELLED). NULL: e says why. */
 const void *reader_next(struct reader *r, bool (*tell)(void *arg, double done), void *arg, struct err *e);
-void reader_close(struct reader *r); /* NULL is fine; waits for reads under way */
+double reader_waited_ms(const struct reader *r); /* of the caller, in reader_next */
+void reader_close(struct reader *r);             /* NULL is fine; waits for reads under way */
 
 #endif

@@ -28,9 +28,8 @@ int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, con
     return STATUS_OK;
 }
 static int record(struct seat *s, int max_len, struct err *e) {
-    const bool fp32 = !strcasecmp(s->info.kv_dtype, "fp32");
     const struct program like = {
-        .api = s->l->api, .be = s->l->be, .kv_rows = SEQUENCES * max_len, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
+        .api = s->l->api, .be = s->l->be, .kv_rows = SEQUENCES * max_len, .kv = dtype_parse(s->info.kv_dtype)
     };
     struct sizes size;
     struct engine_model *info = &s->info;
@@ -46,25 +45,28 @@ static int record(struct seat *s, int max_len, struct err *e) {
 static int choose_kv(struct seat *s, const char *kv, struct err *e) {
     const bool given = kv && strcasecmp(kv, "auto") != 0;
     const enum dtype dt = given ? dtype_parse(kv) : DTYPE_NONE;
-    if (given && dt != DTYPE_F32 && dt != DTYPE_F16)
-        return err_set(e, STATUS_INVALID, "--kv-cache-dtype %.24s: choose auto, fp32 or fp16", kv);
+    const bool int8 = s->l->api->kv(DTYPE_Q8_0);
+    if (given && (dt == DTYPE_NONE || !s->l->api->kv(dt)))
+        return err_set(e, STATUS_INVALID, "--kv-cache-dtype %.24s: %s caches in auto, fp32%s", kv, s->l->api->name,
+                       int8 ? ", fp16 or int8" : " or fp16");
     const bool fp32 = dt == DTYPE_F32 || (!given && !strcmp(s->info.dtype, "fp32"));
-    snprintf(s->info.kv_dtype, sizeof s->info.kv_dtype, "%s", fp32 ? "fp32" : "fp16");
+    snprintf(s->info.kv_dtype, sizeof s->info.kv_dtype, "%s", fp32 ? "fp32" : dt == DTYPE_Q8_0 ? "int8" : "fp16");
     return STATUS_OK;
 }
 static void too_large(const struct seat *s, const struct seat_room *room, int fits, struct err *e) {
     const struct engine_model *info = &s->info;
     const double need = (double)(room->fixed + seat_bytes(s)) / GIB, free_gib = (double)room->free_bytes / GIB;
     const double kv = (double)info->kv_bytes / GIB;
+    const int code = s->l->api->memory ? STATUS_DEVMEM : STATUS_NOMEM;
     if (room->fixed)
-        err_set(e, STATUS_NOMEM,
+        err_set(e, code,
                 "%s needs %.2f GiB (weights %.2f, KV cache %.2f for %d tokens, work %.2f), %.2f GiB is free: nothing "
                 "was read. ",
                 info->name, need, (double)info->weight_bytes / GIB, kv, info->max_model_len,
                 need - kv - (double)info->weight_bytes / GIB, free_gib);
     else
         err_set(
-            e, STATUS_NOMEM,
+            e, code,
             "the weights of %s are there, but its KV cache for %d tokens needs %.2f GiB beside those of others, %.2f "
             "GiB is free. ",
             info->name, info->max_model_len, need, free_gib);
@@ -105,8 +107,11 @@ int seat_take(struct seat *s, struct err *e) {
     s->arena = l->api->alloc(l->be, s->info.arena_bytes);
     s->kv = l->api->alloc(l->be, s->info.kv_bytes);
     if (!s->arena || !s->kv)
-        return err_set(e, STATUS_NOMEM, "no memory for the KV cache (%.1f MiB); try a smaller --max-model-len",
-                       (double)s->info.kv_bytes / MIB);
+        return err_set(
+            e, l->api->memory ? STATUS_DEVMEM : STATUS_NOMEM,
+            "no memory for the KV cache (%.1f MiB): another process may have taken it meanwhile; try a smaller "
+            "--max-model-len",
+            (double)s->info.kv_bytes / MIB);
     for (int i = 0; i < PROGRAMS; i++)
         if (program_link(&s->program[i], s->arena, s->kv, e)) return e->code;
     for (int i = 0; i < SEQUENCES; i++) s->seq[i].base = i * s->info.max_model_len;

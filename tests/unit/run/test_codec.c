@@ -36,7 +36,7 @@ static const struct engine_req request = {
     {                                                                                                                  \
         "name", "file", "arch", "dtype", "kv", "size", "template", "license", "format", "repo", "aliases", true, true, \
             "get", "gated", I, I, I, I, I, I, I, I, I, I, I, F, "stops", U, U, U, U, U, U, U, U, U, U, U, U, I,        \
-            "user", D, D, D, true, "notice"                                                                            \
+            "user", D, D, D, D, D, D, true, "notice"                                                                          \
     }
 static const struct engine_model models[] = { MODEL, { .name = "zero" }, MODEL };
 static const struct engine_machine fit_machines[] = { { "this", "device", U, D }, { "b", "c", U, D } };

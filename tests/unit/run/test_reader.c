@@ -14,6 +14,13 @@
 #include <unistd.h>
 
 enum { FILE_BYTES = 50 << 20, MIB = 1 << 20 };
+static char *ring;
+/* Each reader gets memory of exactly the size that it asks for. */
+static int open_reader(struct reader **r, const struct extent *x, int n, struct err *e) {
+    mem_free(ring);
+    ring = mem_alloc(reader_window(x, n));
+    return ring ? reader_open(r, x, n, ring, e) : err_set(e, STATUS_NOMEM, "no ring");
+}
 static char path[] = "/tmp/jaeda-reader-XXXXXX";
 static int fd;
 
@@ -43,7 +50,7 @@ static void check(const struct extent *x, const unsigned char *p) {
 static void read_all(const struct extent *x, int n) {
     struct err e = { 0 };
     struct reader *r = NULL;
-    assert_int_equal(reader_open(&r, x, n, &e), 0);
+    assert_int_equal(open_reader(&r, x, n, &e), 0);
     for (int i = 0; i < n; i++) {
         const unsigned char *p = reader_next(r, NULL, NULL, &e);
         assert_non_null(p);
@@ -70,7 +77,7 @@ static void a_reader_that_is_left_early_joins_its_threads(void **state) {
     for (int taken = 0; taken < 3; taken++) {
         struct err e = { 0 };
         struct reader *r = NULL;
-        assert_int_equal(reader_open(&r, x, 8, &e), 0);
+        assert_int_equal(open_reader(&r, x, 8, &e), 0);
         for (int i = 0; i < taken; i++) assert_non_null(reader_next(r, NULL, NULL, &e));
         reader_close(r);
     }
@@ -81,7 +88,7 @@ static void a_file_that_ends_too_early_is_named(void **state) {
     const struct extent x[2] = { piece(0, MIB), piece(FILE_BYTES - 10, 11) };
     struct err e = { 0 };
     struct reader *r = NULL;
-    assert_int_equal(reader_open(&r, x, 2, &e), 0);
+    assert_int_equal(open_reader(&r, x, 2, &e), 0);
     const void *p = reader_next(r, NULL, NULL, &e); /* the failure may be seen here already */
     if (p) p = reader_next(r, NULL, NULL, &e);
     assert_null(p);
@@ -100,7 +107,7 @@ static void a_cancel_ends_the_wait(void **state) {
     const struct extent x[1] = { piece(0, 40 * MIB) };
     struct err e = { 0 };
     struct reader *r = NULL;
-    assert_int_equal(reader_open(&r, x, 1, &e), 0);
+    assert_int_equal(open_reader(&r, x, 1, &e), 0);
     const void *p = reader_next(r, give_up, NULL, &e);
     if (!p) assert_int_equal(e.code, STATUS_CANCELLED); /* a fast disk may be done before it is asked */
     reader_close(r);
@@ -112,7 +119,7 @@ static void no_memory_is_an_error(void **state) {
         struct err e = { 0 };
         struct reader *r = NULL;
         mem_fail_at(n);
-        const int rc = reader_open(&r, x, 2, &e);
+        const int rc = open_reader(&r, x, 2, &e);
         mem_fail_at(0);
         if (n <= 5) assert_int_equal(rc, STATUS_NOMEM);
         if (n == 6) assert_int_equal(rc, 0);
