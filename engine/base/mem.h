@@ -2,6 +2,9 @@
 #ifndef JAEDA_BASE_MEM_H
 #define JAEDA_BASE_MEM_H
 #include <stddef.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* Like malloc, calloc, realloc, free, strdup and memdup + NUL. NULL: no memory. */
 void *mem_alloc(size_t bytes);
@@ -13,5 +16,8 @@ void mem_free(void *p);
 /* Tests: the n-th allocation from now on (1 = the next) and all after it fail; 0: never. Returns how many
  * allocations were made since the last call. */
 long mem_fail_at(long n);
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -280,8 +280,11 @@ static bool within(const std::vector<allocation> &v, const void *p) {
         if ((const char *)p >= a.p && (const char *)p < a.p + a.bytes) return true;
     return false;
 }
-/* The host may not touch device memory: it is there only while device work runs. */
+/* With EMU_GUARD set the host may not touch device memory: it is there only while device work runs. Costs a system call
+ * for each allocation and a visit of all its pages, twice for each batch of work. */
 static void show_device(bool on) {
+    static const bool guard = getenv("EMU_GUARD") != nullptr;
+    if (!guard) return;
     for (const allocation &a : device)
         mprotect(a.map + page(), a.map_bytes - 2 * page(), on ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
@@ -372,7 +375,6 @@ static void run_one(emu_stream *s) {
     if (s->head == s->queue.size()) s->queue.clear(), s->head = 0;
     s->done++;
     if (stuck) return;
-    show_device(true);
     if (t.kernel) {
         if (const int code = injected("kernel"))
             fail(code);
@@ -380,11 +382,14 @@ static void run_one(emu_stream *s) {
             run_kernel(t);
     } else
         t.run();
+}
+static void run_some(emu_stream *s, long upto) { /* tasks of the stream, by their number */
+    if (s->done >= upto || s->head == s->queue.size()) return;
+    show_device(true);
+    while (s->done < upto && s->head < s->queue.size()) run_one(s);
     show_device(false);
 }
-static void drain(emu_stream *s) {
-    while (s->head < s->queue.size()) run_one(s);
-}
+static void drain(emu_stream *s) { run_some(s, s->put); }
 static cudaError_t put(cudaStream_t to, const task &t) {
     emu_stream *s = of(to);
     if (s->capture) {
@@ -393,7 +398,7 @@ static cudaError_t put(cudaStream_t to, const task &t) {
     }
     s->queue.push_back(t);
     s->put++;
-    if (roll(4) == 0) drain(s);
+    if (roll(16) == 0) drain(s);
     return cudaSuccess;
 }
 static bool unfit_for_capture() { /* of any stream: synchronising calls break a capture */
@@ -434,7 +439,7 @@ cudaError_t allow_shared(const void *kernel, int bytes) {
 void spin_wait() {
     LOCKED;
     for (emu_stream *s : streams)
-        if (s->head < s->queue.size()) return run_one(s);
+        if (s->head < s->queue.size()) return run_some(s, s->done + 8);
     sched_yield();
 }
 static double now_us() {
@@ -582,13 +587,13 @@ cudaError_t cudaDeviceSynchronize() {
 }
 cudaError_t cudaStreamQuery(cudaStream_t s) {
     CALL("cudaStreamQuery");
-    if (of(s)->head < of(s)->queue.size()) run_one(of(s));
+    run_some(of(s), of(s)->done + 1);
     return stuck ? stuck : of(s)->head < of(s)->queue.size() ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t e, unsigned) {
     LOCKED;
     if (e->recorded)
-        while (e->stream->done < e->at) run_one(e->stream);
+        run_some(e->stream, e->at);
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
@@ -613,13 +618,13 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
     CALL("cudaEventQuery");
-    if (e->recorded && e->stream->done < e->at) run_one(e->stream);
+    if (e->recorded) run_some(e->stream, e->stream->done < e->at ? e->stream->done + 1 : 0);
     return stuck ? stuck : e->recorded && e->stream->done < e->at ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     CALL("cudaEventSynchronize");
     counts.syncs++;
-    while (e->recorded && e->stream->done < e->at) run_one(e->stream);
+    if (e->recorded) run_some(e->stream, e->at);
     return stuck;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {

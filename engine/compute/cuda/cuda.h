@@ -99,19 +99,15 @@ typedef int cuda_op(const struct run *r, const struct op_call *c, struct err *e)
 cuda_op cuda_embed, cuda_angles, cuda_norm, cuda_rope, cuda_gate, cuda_add, cuda_pick; /* rows.cu */
 cuda_op cuda_next;                                                                     /* sample.cu */
 cuda_op cuda_kv_put, cuda_attn;                                                        /* attention.cu, flash.cu */
-cuda_op cuda_proj; /* linear.cu: PROJ and LINEAR; chooses among the four below */
-/* Each takes what it can: true when it has (or e is filled), false: not this shape. */
-bool cuda_proj_few(const struct run *r, const struct dev_proj *f, struct err *e);  /* linear.cu: up to 4 rows */
-bool cuda_proj_some(const struct run *r, const struct dev_proj *f, struct err *e); /* skinny.cu: up to 64 rows */
-bool cuda_proj_many(const struct run *r, const struct dev_proj *f, struct err *e); /* gemm.cu: cuBLASLt */
-bool cuda_proj_any(const struct run *r, const struct dev_proj *f,
-                   struct err *e); /* linear.cu: plain, any form, exact f32 */
-void cuda_proj_of(struct dev_proj *f, const struct run *r, const struct op_call *c); /* linear.cu */
+cuda_op cuda_proj; /* linear.cu: PROJ and LINEAR; chooses among the ways below */
+/* Each takes what it can: true when it has (or e is filled), false: not this shape. rows: live rows of the step. */
+bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows, struct err *e);  /* decode.cu: up to 4 rows */
+bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* gemm.cu: cuBLASLt */
+bool cuda_proj_any(const struct run *r, const struct dev_proj *f, int rows, struct err *e);  /* linear.cu: all, in exact f32 */
+void cuda_proj_of(struct dev_proj *f, const struct run *r, const struct op_call *c);        /* linear.cu */
 
 /* Scratch bytes that one call needs of r->scratch; be: the device. */
-size_t cuda_proj_scratch(const struct backend *be,
-                         const struct op_call *c); /* linear.cu: the most of what it may choose */
-size_t cuda_proj_some_scratch(const struct backend *be, const struct op_call *c); /* skinny.cu */
+size_t cuda_proj_scratch(const struct backend *be, const struct op_call *c);
 size_t cuda_proj_many_scratch(const struct backend *be, const struct op_call *c); /* gemm.cu */
 size_t cuda_attn_scratch(const struct backend *be, const struct op_call *c);
 size_t cuda_next_scratch(const struct backend *be, const struct op_call *c);
@@ -155,6 +151,12 @@ __device__ static inline float act_of(enum act a, float x) {
 }
 static inline struct cache cache_of(const struct mat *m) {
     return { (char *)m->p, m->rows, m->cols / m->ld, m->ld, m->dt };
+}
+/* step_sees() for kernels. */
+__device__ static inline bool row_sees(const struct step *s, const struct step_row *r, int t) {
+    if (!r->mask || t < s->mask[r->mask - 1].from) return true;
+    const int bit = t - s->mask[r->mask - 1].from;
+    return s->mask[r->mask - 1].bits[bit / 32] >> bit % 32 & 1;
 }
 #define STOPPED(step) ((step)->stop != 0)
 __device__ static inline void stop_step(struct step *s, enum stop why, int call) {

@@ -263,7 +263,8 @@ static void close_packer(struct backend *be) {
 }
 void cuda_pack_close(struct backend *be) {
     close_packer(be);
-    for (struct slab *s; (s = be->slabs);) {
+    while (be->slabs) {
+        struct slab *s = be->slabs;
         be->slabs = s->next;
         release(s);
     }

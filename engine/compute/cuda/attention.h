@@ -1,0 +1,40 @@
+/* attention.h - what the two attention kernels share. */
+#ifndef JAEDA_COMPUTE_CUDA_ATTENTION_H
+#define JAEDA_COMPUTE_CUDA_ATTENTION_H
+#include "compute/cuda/cuda.h"
+
+enum { ATTN_TILE = 64 }; /* queries of a tile in flash.cu */
+struct attn_side { /* keys or values; strides in numbers */
+    const char *p;
+    const uint16_t *scale; /* Q8_0 */
+    size_t head_stride, row_stride;
+    enum dtype dt;
+};
+struct attn_args {
+    float *y, *scratch;
+    const float *q;
+    struct attn_side k, v;
+    int y_ld, q_ld, heads, kv_heads, head_dim;
+    int rows, n;            /* of keys (a cache: of the pool); of queries */
+    bool causal, wide, fast; /* wide: 16-byte loads; fast: flash.cu takes what it can */
+    float scale;
+    const struct step *step;
+    unsigned *counter;
+};
+struct attn_at { /* which head of which row; its first key's row in the pool; this share's first key */
+    int row, head, kv_head, base, from;
+};
+/* Does a tile of queries go on through one sequence, without masks? Every thread may ask. */
+__device__ static inline bool attn_is_plain_tile(const struct step *s, int tile, int n) {
+    const int from = tile * ATTN_TILE, to = from + ATTN_TILE < n ? from + ATTN_TILE : n;
+    const struct step_row *a = &s->row[from];
+    for (int i = from; i < to; i++) {
+        const struct step_row *r = &s->row[i];
+        if (r->mask || r->kv != a->kv || r->at != a->at + i - from) return false;
+    }
+    return true;
+}
+/* flash.cu: launches the tiles of queries that are plain; false: it cannot take this shape at all. */
+bool cuda_attn_tiles(const struct run *r, const struct attn_args *a, struct err *e);
+
+#endif
