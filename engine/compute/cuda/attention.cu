@@ -63,12 +63,12 @@ __device__ static void load_row(float *y, const struct attn_side *k, const struc
         for (int i = 0; i < DIMS; i++) y[i] = scale * (float)(signed char)((i < 4 ? u.x : u.y) >> 8 * (i % 4));
         return;
     }
+#pragma unroll
     for (int i = 0; i < DIMS; i++) {
         y[i] = 0;
-        if (i >= n) continue;
-        if (k->dt == DTYPE_F32) y[i] = ((const float *)k->p)[at + i];
-        if (k->dt == DTYPE_F16) y[i] = f16_to_f32(((const uint16_t *)k->p)[at + i]);
-        if (k->dt == DTYPE_Q8_0) y[i] = scale * (float)((const signed char *)k->p)[at + i];
+        if (i < n && k->dt == DTYPE_F32) y[i] = ((const float *)k->p)[at + i];
+        if (i < n && k->dt == DTYPE_F16) y[i] = f16_to_f32(((const uint16_t *)k->p)[at + i]);
+        if (i < n && k->dt == DTYPE_Q8_0) y[i] = scale * (float)((const signed char *)k->p)[at + i];
     }
 }
 /* BATCH keys from t on, `apart` rows apart, by the LANES lanes that share a key; what lies behind `to` counts nothing. */
@@ -76,11 +76,13 @@ template <int LANES>
 __device__ static void some_keys(struct share *mine, const float *q, const struct attn_args *a, struct attn_at w, int t, int to) {
     float k[BATCH][DIMS], v[BATCH][DIMS], score[BATCH], top = mine->most;
     const int apart = WARPS * WARP / LANES, d0 = lane_of() % LANES * DIMS;
+#pragma unroll
     for (int i = 0; i < BATCH; i++) {
         const int row = t + i * apart < to ? t + i * apart : w.from;
         load_row(k[i], &a->k, a, w.kv_head, w.base + row, d0);
         load_row(v[i], &a->v, a, w.kv_head, w.base + row, d0);
     }
+#pragma unroll
     for (int i = 0; i < BATCH; i++) {
         float s = 0;
         for (int d = 0; d < DIMS; d++) s += q[d] * k[i][d];
@@ -94,6 +96,7 @@ __device__ static void some_keys(struct share *mine, const float *q, const struc
     mine->most = top;
     mine->sum *= old;
     for (int d = 0; d < DIMS; d++) mine->v[d] *= old;
+#pragma unroll
     for (int i = 0; i < BATCH; i++) {
         if (score[i] == -INFINITY) continue;
         const float p = expf(score[i] - top);
@@ -156,7 +159,7 @@ template <int LANES> __device__ static void hand_in(const struct attn_args *a, c
     }
     put_out(a, w, mine);
 }
-template <int LANES> __global__ void __launch_bounds__(THREADS) attn_kernel(struct attn_args a) {
+template <int LANES> __global__ void __launch_bounds__(THREADS) attn_kernel(const __grid_constant__ struct attn_args a) {
     SMEM(float, room);
     if (STOPPED(a.step)) return;
     struct attn_at w = { (int)blockIdx.z, (int)blockIdx.y, (int)blockIdx.y / (a.heads / a.kv_heads), 0, 0 };

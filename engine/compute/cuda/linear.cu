@@ -49,7 +49,7 @@ __device__ static float dot(const struct dev_term *t, int r, const float *x, con
         sum += weight_at(&t->w, r, c) * (n ? normed(n, stats, x[c], c) : x[c]);
     return warp_sum(sum);
 }
-__global__ void any_kernel(struct dev_proj f, int seg) {
+__global__ void any_kernel(const __grid_constant__ struct dev_proj f, int seg) {
     SMEM(float, red);
     const struct dev_seg *s = &f.seg[seg];
     const int i = (int)blockIdx.y, task = (int)blockIdx.x * WARPS + warp_of(), tasks = tasks_of(&f, s);

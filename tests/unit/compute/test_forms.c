@@ -51,6 +51,7 @@ static void read_back(const struct weight *w) {
 }
 /* int8 with a scale per 128 columns, as rows meet quantised weights; bf16 where pairs of them are multiplied. */
 static double seen(const struct weight *w, enum dtype form, const float *v, int c) {
+    if (!kit_cpu()) return (double)v[c];
     float top = 0;
     if (form == DTYPE_BF16 && p.rows > 4 && !strcmp(isa, "avx512-bf16")) return to_bf16((double)v[c]);
     if (kit_block(form) == 1) return (double)v[c];
