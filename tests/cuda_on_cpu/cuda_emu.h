@@ -124,6 +124,7 @@ void meet_block();
 void meet_warp(unsigned mask, meeting kind);
 void enqueue(cudaStream_t s, const std::function<void()> &body, dim3 g, dim3 b, size_t shared, const void *kernel);
 cudaError_t allow_shared(const void *kernel, int bytes);
+void host_task(cudaStream_t s, const std::function<void()> &f); /* device work that is no kernel of ours */
 } // namespace emu
 
 #define threadIdx (emu::me->tid)

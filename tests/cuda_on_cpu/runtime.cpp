@@ -427,6 +427,10 @@ void enqueue(cudaStream_t s, const std::function<void()> &f, dim3 g, dim3 b, siz
     else
         put(s, { f, g, b, shared, true });
 }
+void host_task(cudaStream_t s, const std::function<void()> &f) {
+    LOCKED;
+    put(s, { f, {}, {}, 0, false });
+}
 cudaError_t allow_shared(const void *kernel, int bytes) {
     CALL("cudaFuncSetAttribute");
     if (bytes > SHARED_MOST) return fail(cudaErrorInvalidValue);

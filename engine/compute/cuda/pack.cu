@@ -114,9 +114,10 @@ int cuda_place(struct backend *be, struct program *const *p, int n, struct slab 
     return STATUS_OK;
 }
 void cuda_drop(struct backend *be, struct slab *s) {
+    if (!s) return;
     struct slab **at = &be->slabs;
     while (*at && *at != s) at = &(*at)->next;
-    if (!s || !*at) return;
+    if (!*at) return;
     *at = s->next;
     cudaStreamSynchronize(be->stream);
     for (int i = 0; i < s->n; i++) s->owner[i]->packed = NULL;
@@ -370,11 +371,12 @@ __global__ void random_blocks_kernel(struct dice d) {
     if (r >= (size_t)d.to.rows) return;
     const enum dtype form = d.to.form;
     const int most = unit_of(form) == 128 ? 15 : form == DTYPE_Q6_K ? 63 : form == DTYPE_Q8_0 ? 255 : 31;
-    const float scale = d.dev * 3.4641016f / (float)(most + 1); /* sqrt(12): uniform over so many levels */
+    const int least = zero_of(form) ? 1 : 0, levels = most + 1 - least; /* around zero */
+    const float scale = d.dev * 3.4641016f / sqrtf((float)levels * (float)levels - 1); /* sqrt(12): they are uniform */
     char *scales = (char *)const_cast<void *>(d.to.scale) + r * scale_bytes(form, d.to.ld);
     for (int c = 8 * (int)threadIdx.x; c < d.to.cols; c += 8 * (int)blockDim.x) {
         int n[8];
-        for (int j = 0; j < 8; j++) n[j] = (int)(mix(d.seed, r * (size_t)d.to.ld + (size_t)(c + j)) & (uint32_t)most);
+        for (int j = 0; j < 8; j++) n[j] = least + (int)(mix(d.seed, r * (size_t)d.to.ld + (size_t)(c + j)) % (uint32_t)levels);
         put_eight(&d.to, (int)r, c, n);
         if (form == DTYPE_Q6_K && c % 16 == 0) ((float *)scales)[c / 16] = scale;
         if (form == DTYPE_Q6_K || c % 32) continue;

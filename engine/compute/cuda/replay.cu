@@ -22,7 +22,7 @@ static size_t up(size_t n) { return (n + ALIGN - 1) / ALIGN * ALIGN; }
 /* ---- fuse, scratch ---- */
 static int kind(const struct weight *) { return 0; }
 void replay_fuse(struct program *p) {
-    const struct fuse_rules rules = { 2, p->kv != DTYPE_Q8_0, kind }; /* a row of int8 needs all of its head first */
+    const struct fuse_rules rules = { 16, p->kv != DTYPE_Q8_0, kind }; /* a row of int8 needs all of its head first */
     fuse_program(p, &rules);
 }
 static size_t scratch_of(const struct backend *be, const struct op_call *c) {
@@ -159,7 +159,8 @@ static int reserve(struct backend *be, struct linked *l, struct err *e) {
 }
 /* Every kernel once, on a step that is stopped already: they load, find their attributes and touch nothing. */
 static int warm_up(struct backend *be, const struct program *p, struct err *e) {
-    const int n[DIM_COUNT] = { 0, p->rows, p->picks, 0 };
+    const int rows = p->rows <= GRAPH_ROWS ? p->rows : GRAPH_ROWS + 1; /* as many as take each way that there is */
+    const int n[DIM_COUNT] = { 0, rows, p->picks < rows ? p->picks : rows, 0 };
     struct linked *l = linked_of(p);
     struct run r = run_of(be, p, n);
     memset(l->host, 0, sizeof *l->host);

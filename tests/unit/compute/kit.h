@@ -303,6 +303,13 @@ static inline double kit_diff(const float *a, const float *b, size_t n) {
     }
     return worst;
 }
+/* How far off, relative to the size of its terms, a product of so many rows may be beside what the CPU's may: a device sees
+ * more than a few rows as 16-bit numbers (and quantised weights as f16), fewer rows of bf16 as two of them. */
+static inline double kit_loose(int rows, enum dtype form) {
+    if (kit_cpu() || form == DTYPE_F32) return 0;
+    if (rows <= 4) return form == DTYPE_BF16 ? 8e-6 : 0;
+    return form == DTYPE_BF16 ? 8e-3 : 1e-3;
+}
 /* A step of n rows of one sequence from position pos on, all with token 0, the last of them picked. */
 static inline struct step kit_step(int n, int pos, int kv) {
     struct step s = { .n = { 0 } };

@@ -71,7 +71,7 @@ static void check_products(const struct weight *w) {
                 size += fabs(part);
             }
             const double got = (double)kit_mat(&p, y)[i * w->rows + r];
-            if (!(fabs(got - want) <= 3e-6 * size))
+            if (!(fabs(got - want) <= (3e-6 + kit_loose(p.rows, form)) * size))
                 fail_msg("%s: %s as %s, %d rows: row %d, column %d is %g, not %g", isa, name_of(w->dt),
                          name_of(w->want), p.rows, i, r, got, want);
         }
@@ -236,6 +236,7 @@ static void test_columns_that_make_no_groups_keep_their_form(void **state) {
 }
 static void test_bytes_are_known_before(void **state) { /* of 33 rows, which lie as 48, and 512 columns */
     (void)state;
+    if (!kit_cpu()) return; /* the CPU's own layout */
     static const struct {
         enum dtype dt, want;
         size_t bytes;
@@ -384,6 +385,11 @@ static void test_dummy_vectors(void **state) {
     op_norm(&p, "norm", b, a, &of);
     kit_load(all, 1);
     assert_int_equal(kit_api->dummy(kit_be, &g, 1, 0.1f, 3, &e), 0);
+    if (!kit_cpu()) { /* its vectors lie on the device: NORM shows them elsewhere */
+        program_fini(&p);
+        kit_close();
+        return;
+    }
     const float *v = (const float *)(const void *)g.packed->p;
     double mean = 0, square = 0;
     for (int i = 0; i < 500; i++) mean += (double)v[i] / 500;
