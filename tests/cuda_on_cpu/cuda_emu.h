@@ -28,13 +28,27 @@ struct dim3 {
     unsigned x, y, z;
     dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
 };
-struct uint2 { unsigned x, y; };
-struct uint3 { unsigned x, y, z; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
-struct int2 { int x, y; };
-struct alignas(16) int4 { int x, y, z, w; };
-struct alignas(8) float2 { float x, y; };
-struct alignas(16) float4 { float x, y, z, w; };
+struct uint2 {
+    unsigned x, y;
+};
+struct uint3 {
+    unsigned x, y, z;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
+struct int2 {
+    int x, y;
+};
+struct alignas(16) int4 {
+    int x, y, z, w;
+};
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
 static inline uint2 make_uint2(unsigned x, unsigned y) { return { x, y }; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return { x, y, z, w }; }
 static inline int2 make_int2(int x, int y) { return { x, y }; }
@@ -44,22 +58,61 @@ static const int warpSize = 32;
 
 /* ---- the runtime's types (runtime.cpp) ---- */
 enum cudaError_t {
-    cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorInitializationError = 3,
-    cudaErrorInvalidConfiguration = 9, cudaErrorInsufficientDriver = 35, cudaErrorDevicesUnavailable = 46,
-    cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101, cudaErrorNoKernelImageForDevice = 209, cudaErrorECCUncorrectable = 214,
-    cudaErrorInvalidResourceHandle = 400, cudaErrorNotReady = 600, cudaErrorIllegalAddress = 700, cudaErrorLaunchOutOfResources = 701,
-    cudaErrorLaunchTimeout = 702, cudaErrorAssert = 710, cudaErrorHardwareStackError = 714, cudaErrorIllegalInstruction = 715,
-    cudaErrorMisalignedAddress = 716, cudaErrorInvalidAddressSpace = 717, cudaErrorInvalidPc = 718, cudaErrorLaunchFailure = 719,
-    cudaErrorStreamCaptureUnsupported = 900, cudaErrorStreamCaptureInvalidated = 901, cudaErrorUnknown = 999
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInitializationError = 3,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorDevicesUnavailable = 46,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNoKernelImageForDevice = 209,
+    cudaErrorECCUncorrectable = 214,
+    cudaErrorInvalidResourceHandle = 400,
+    cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchOutOfResources = 701,
+    cudaErrorLaunchTimeout = 702,
+    cudaErrorAssert = 710,
+    cudaErrorHardwareStackError = 714,
+    cudaErrorIllegalInstruction = 715,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorInvalidAddressSpace = 717,
+    cudaErrorInvalidPc = 718,
+    cudaErrorLaunchFailure = 719,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorUnknown = 999
 };
 typedef struct emu_stream *cudaStream_t;
 typedef struct emu_event *cudaEvent_t;
 typedef struct emu_graph *cudaGraph_t;
 typedef struct emu_graph *cudaGraphExec_t;
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaEventDefault = 0, cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2 };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+enum {
+    cudaStreamNonBlocking = 1,
+    cudaEventDisableTiming = 2,
+    cudaEventDefault = 0,
+    cudaHostAllocDefault = 0,
+    cudaHostAllocPortable = 1,
+    cudaHostAllocMapped = 2
+};
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem, sharedMemPerBlockOptin, sharedMemPerMultiprocessor;
@@ -135,13 +188,13 @@ void host_task(cudaStream_t s, const std::function<void()> &f); /* device work t
 
 template <typename... P, typename... A>
 static inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t smem, cudaStream_t stream, A... a) {
-    emu::enqueue(stream, [=] { kernel(a...); }, grid, block, smem, (const void *)kernel);
+    emu::enqueue(
+        stream, [=] { kernel(a...); }, grid, block, smem, (const void *)kernel);
 }
 template <typename F> static inline cudaError_t cudaFuncSetAttribute(F kernel, cudaFuncAttribute, int value) {
     return emu::allow_shared((const void *)kernel, value);
 }
-template <typename F>
-static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, F, int, size_t) {
+template <typename F> static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, F, int, size_t) {
     *n = 2;
     return cudaSuccess;
 }
@@ -161,7 +214,9 @@ template <typename T> static inline T exchange(unsigned mask, T v, unsigned from
     return v;
 }
 } // namespace emu
-template <typename T> static inline T __shfl_xor_sync(unsigned m, T v, int x, int = 32) { return emu::exchange(m, v, emu::me->lin ^ (unsigned)x); }
+template <typename T> static inline T __shfl_xor_sync(unsigned m, T v, int x, int = 32) {
+    return emu::exchange(m, v, emu::me->lin ^ (unsigned)x);
+}
 template <typename T> static inline T __shfl_sync(unsigned m, T v, int x, int w = 32) {
     return emu::exchange(m, v, (emu::me->lin & 31 & ~(unsigned)(w - 1)) | ((unsigned)x & (unsigned)(w - 1)));
 }
@@ -181,13 +236,37 @@ static inline unsigned __ballot_sync(unsigned m, int p) {
 static inline int __any_sync(unsigned m, int p) { return __ballot_sync(m, p) != 0; }
 static inline int __all_sync(unsigned m, int p) { return __ballot_sync(m, p) == m; }
 
-template <typename T> static inline T atomicAdd(T *p, T v) { const T o = *p; *p = o + v; return o; }
+template <typename T> static inline T atomicAdd(T *p, T v) {
+    const T o = *p;
+    *p = o + v;
+    return o;
+}
 static inline unsigned atomicAdd(unsigned *p, int v) { return atomicAdd(p, (unsigned)v); }
-template <typename T> static inline T atomicMax(T *p, T v) { const T o = *p; if (v > o) *p = v; return o; }
-template <typename T> static inline T atomicMin(T *p, T v) { const T o = *p; if (v < o) *p = v; return o; }
-template <typename T> static inline T atomicOr(T *p, T v) { const T o = *p; *p = o | v; return o; }
-template <typename T> static inline T atomicExch(T *p, T v) { const T o = *p; *p = v; return o; }
-template <typename T> static inline T atomicCAS(T *p, T c, T v) { const T o = *p; if (o == c) *p = v; return o; }
+template <typename T> static inline T atomicMax(T *p, T v) {
+    const T o = *p;
+    if (v > o) *p = v;
+    return o;
+}
+template <typename T> static inline T atomicMin(T *p, T v) {
+    const T o = *p;
+    if (v < o) *p = v;
+    return o;
+}
+template <typename T> static inline T atomicOr(T *p, T v) {
+    const T o = *p;
+    *p = o | v;
+    return o;
+}
+template <typename T> static inline T atomicExch(T *p, T v) {
+    const T o = *p;
+    *p = v;
+    return o;
+}
+template <typename T> static inline T atomicCAS(T *p, T c, T v) {
+    const T o = *p;
+    if (o == c) *p = v;
+    return o;
+}
 template <typename T> static inline T __ldg(const T *p) { return *p; }
 static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __ffs(int v) { return __builtin_ffs(v); }
@@ -196,10 +275,26 @@ static inline float rsqrtf(float v) { return 1.0f / sqrtf(v); }
 #define __expf expf /* the C library has functions of these names */
 #define __logf logf
 static inline float __fdividef(float a, float b) { return a / b; }
-static inline float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
-static inline unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
-static inline float __int_as_float(int u) { float f; memcpy(&f, &u, 4); return f; }
-static inline int __float_as_int(float f) { int u; memcpy(&u, &f, 4); return u; }
+static inline float __uint_as_float(unsigned u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline unsigned __float_as_uint(float f) {
+    unsigned u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+static inline float __int_as_float(int u) {
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+static inline int __float_as_int(float f) {
+    int u;
+    memcpy(&u, &f, 4);
+    return u;
+}
 static inline int __float2int_rn(float f) { return (int)nearbyintf(f); }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned s) {
@@ -219,8 +314,17 @@ static inline int __dp4a(int a, int b, int c) {
 }
 
 /* ---- what is PTX on the device ---- */
-static inline float f16_to_f32(uint16_t h) { _Float16 v; memcpy(&v, &h, 2); return (float)v; }
-static inline uint16_t f32_to_f16(float f) { const _Float16 v = (_Float16)f; uint16_t h; memcpy(&h, &v, 2); return h; }
+static inline float f16_to_f32(uint16_t h) {
+    _Float16 v;
+    memcpy(&v, &h, 2);
+    return (float)v;
+}
+static inline uint16_t f32_to_f16(float f) {
+    const _Float16 v = (_Float16)f;
+    uint16_t h;
+    memcpy(&h, &v, 2);
+    return h;
+}
 static inline float bf16_to_f32(uint16_t h) { return __uint_as_float((unsigned)h << 16); }
 static inline uint16_t f32_to_bf16(float f) {
     const unsigned u = __float_as_uint(f);

@@ -39,15 +39,17 @@ static unsigned roll(unsigned n) { /* xorshift64* */
 #if defined(__x86_64__)
 /* Saves what a called function must keep, and swaps stacks. */
 __attribute__((naked, noinline)) static void swap_stacks(void **, void *) {
-    __asm__("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, (%rdi)\n movq %rsi, %rsp\n"
+    __asm__("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, (%rdi)\n movq "
+            "%rsi, %rsp\n"
             "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
 }
 static void *sp[LANES], *scheduler_sp;
 static void to_lane(unsigned i) { swap_stacks(&scheduler_sp, sp[i]); }
 static void to_scheduler(unsigned i) { swap_stacks(&sp[i], scheduler_sp); }
 static void prepare(unsigned i, void (*entry)()) {
-    void **top = (void **)(stacks + (size_t)(i + 1) * STACK);
-    *--top = nullptr; /* so that the stack is aligned as behind a call */
+    void **top =
+        (void **)(stacks + (size_t)(i + 1) * STACK - i % 61 * 192); /* or all of them share a few cache lines */
+    *--top = nullptr;                                               /* so that the stack is aligned as behind a call */
     *--top = (void *)entry;
     for (int k = 0; k < 6; k++) *--top = nullptr;
     sp[i] = top;
@@ -156,7 +158,8 @@ static void meet(lane *w, unsigned n, unsigned mask) {
             memcpy(w[i].result, w[from].value, sizeof w[i].result);
         }
         ballot |= (unsigned)(w[i].value[0] != 0) << i;
-        if ((kind == emu::LDMATRIX || kind == emu::LDMATRIX_TRANS) && (uintptr_t)w[i].row % 16) return fault("ldmatrix: misaligned row");
+        if ((kind == emu::LDMATRIX || kind == emu::LDMATRIX_TRANS) && (uintptr_t)w[i].row % 16)
+            return fault("ldmatrix: misaligned row");
     }
     if (kind >= emu::MMA_F16 && n < 32) return fault("mma by less than a warp");
     if (kind == emu::MMA_F16 || kind == emu::MMA_BF16) multiply(w, kind == emu::MMA_BF16);
@@ -208,8 +211,8 @@ static bool run_warp(unsigned first, unsigned n) {
     unsigned order[32], ready = 0;
     for (unsigned i = 0; i < n; i++)
         if (lanes[first + i].state == READY) order[ready++] = i;
-    for (unsigned i = ready; i > 1; i--) std::swap(order[i - 1], order[roll(i)]);
-    for (unsigned i = 0; i < ready && !fault_text; i++) resume(first + order[i]);
+    const unsigned from = ready ? roll(ready) : 0, step = roll(2) ? 1 : ready - 1; /* up or down, from any lane on */
+    for (unsigned i = 0, k = from; i < ready && !fault_text; i++, k = (k + step) % ready) resume(first + order[k]);
     bool met = false;
     for (unsigned i = 0; i < n && !fault_text; i++) {
         lane *w = &lanes[first];
@@ -270,7 +273,8 @@ static std::vector<allocation> device, pinned;
 static size_t page() { return (size_t)sysconf(_SC_PAGESIZE); }
 static allocation map_guarded(size_t bytes) {
     const size_t inside = ((bytes + ALIGN - 1) / ALIGN * ALIGN + page() - 1) / page() * page();
-    char *map = (char *)mmap(nullptr, inside + 2 * page(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *map =
+        (char *)mmap(nullptr, inside + 2 * page(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED) return { nullptr, nullptr, 0, 0 };
     mprotect(map + page(), inside, PROT_READ | PROT_WRITE);
     return { map, map + page() + inside - (bytes + ALIGN - 1) / ALIGN * ALIGN, inside + 2 * page(), bytes };
@@ -354,7 +358,8 @@ static void poison_shared(size_t bytes) {
 }
 static void run_kernel(const task &t) {
     if (!stacks) {
-        stacks = (char *)mmap(nullptr, (size_t)LANES * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        stacks = (char *)mmap(nullptr, (size_t)LANES * STACK, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (stacks == MAP_FAILED) abort();
     }
     body = &t.run;
@@ -596,8 +601,7 @@ cudaError_t cudaStreamQuery(cudaStream_t s) {
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t e, unsigned) {
     LOCKED;
-    if (e->recorded)
-        run_some(e->stream, e->at);
+    if (e->recorded) run_some(e->stream, e->at);
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {

@@ -21,14 +21,15 @@ __global__ void kv_put_kernel(struct cache k, const float *x, const struct step 
         for (int d = lane_of(); d < k.head_dim; d += WARP) {
             if (k.dt == DTYPE_F32) ((float *)p)[d] = v[d];
             if (k.dt == DTYPE_F16) ((uint16_t *)p)[d] = f32_to_f16(v[d]);
-            if (k.dt == DTYPE_Q8_0) ((signed char *)p)[d] = (signed char)rintf(fmaxf(fminf(v[d] * inverse, 127.0f), -127.0f));
+            if (k.dt == DTYPE_Q8_0)
+                ((signed char *)p)[d] = (signed char)rintf(fmaxf(fminf(v[d] * inverse, 127.0f), -127.0f));
         }
         if (k.dt == DTYPE_Q8_0 && lane_of() == 0) *cache_scale(&k, h, t) = scale;
     }
 }
 int cuda_kv_put(const struct run *r, const struct op_call *c, struct err *e) {
-    launch(kv_put_kernel, dim3((unsigned)r->n[DIM_ROWS]), dim3(THREADS), 0, r->stream, cache_of(&c->m[0]), (const float *)c->m[1].p,
-           (const struct step *)r->step);
+    launch(kv_put_kernel, dim3((unsigned)r->n[DIM_ROWS]), dim3(THREADS), 0, r->stream, cache_of(&c->m[0]),
+           (const float *)c->m[1].p, (const struct step *)r->step);
     return cuda_launched(r->be, c->label, e);
 }
 
@@ -44,7 +45,8 @@ __device__ static void merge(struct share *a, float most, float sum, const float
     for (int d = 0; d < DIMS; d++) a->v[d] = a->v[d] * x + v[d] * y;
 }
 /* Dimensions d0.. of row t of one head; those from head_dim on are 0. */
-__device__ static void load_row(float *y, const struct attn_side *k, const struct attn_args *a, int head, int t, int d0) {
+__device__ static void load_row(float *y, const struct attn_side *k, const struct attn_args *a, int head, int t,
+                                int d0) {
     const size_t at = (size_t)head * k->head_stride + (size_t)t * k->row_stride + (size_t)d0;
     const int n = a->head_dim - d0;
     if (a->wide && n >= DIMS && k->dt == DTYPE_F16) {
@@ -73,7 +75,8 @@ __device__ static void load_row(float *y, const struct attn_side *k, const struc
 }
 /* BATCH keys from t on, `apart` rows apart, by the LANES lanes that share a key; what lies behind `to` counts nothing. */
 template <int LANES>
-__device__ static void some_keys(struct share *mine, const float *q, const struct attn_args *a, struct attn_at w, int t, int to) {
+__device__ static void some_keys(struct share *mine, const float *q, const struct attn_args *a, struct attn_at w, int t,
+                                 int to) {
     float k[BATCH][DIMS], v[BATCH][DIMS], score[BATCH], top = mine->most;
     const int apart = WARPS * WARP / LANES, d0 = lane_of() % LANES * DIMS;
 #pragma unroll
@@ -132,7 +135,8 @@ __device__ static void put_out(const struct attn_args *a, const struct attn_at *
 }
 /* Leaves this block's share in scratch; the last of `shares` blocks to come merges them in order. Only threads that hold
  * dimensions get here with a share; all threads of the block take part. */
-template <int LANES> __device__ static void hand_in(const struct attn_args *a, const struct attn_at *w, struct share *mine, int shares) {
+template <int LANES>
+__device__ static void hand_in(const struct attn_args *a, const struct attn_at *w, struct share *mine, int shares) {
     SMEM(float, room);
     const size_t each = (size_t)LANES * (DIMS + 2), place = (size_t)w->row * (size_t)a->heads + (size_t)w->head;
     float *first = a->scratch + place * SHARES_MOST * each;
@@ -159,7 +163,8 @@ template <int LANES> __device__ static void hand_in(const struct attn_args *a, c
     }
     put_out(a, w, mine);
 }
-template <int LANES> __global__ void __launch_bounds__(THREADS) attn_kernel(const __grid_constant__ struct attn_args a) {
+template <int LANES>
+__global__ void __launch_bounds__(THREADS) attn_kernel(const __grid_constant__ struct attn_args a) {
     SMEM(float, room);
     if (STOPPED(a.step)) return;
     struct attn_at w = { (int)blockIdx.z, (int)blockIdx.y, (int)blockIdx.y / (a.heads / a.kv_heads), 0, 0 };

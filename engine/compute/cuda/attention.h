@@ -4,7 +4,7 @@
 #include "compute/cuda/cuda.h"
 
 enum { ATTN_TILE = 64 }; /* queries of a tile in flash.cu */
-struct attn_side { /* keys or values; strides in numbers */
+struct attn_side {       /* keys or values; strides in numbers */
     const char *p;
     const uint16_t *scale; /* Q8_0 */
     size_t head_stride, row_stride;
@@ -15,7 +15,7 @@ struct attn_args {
     const float *q;
     struct attn_side k, v;
     int y_ld, q_ld, heads, kv_heads, head_dim;
-    int rows, n;            /* of keys (a cache: of the pool); of queries */
+    int rows, n;             /* of keys (a cache: of the pool); of queries */
     bool causal, wide, fast; /* wide: 16-byte loads; fast: flash.cu takes what it can */
     float scale;
     const struct step *step;

@@ -49,7 +49,8 @@ __device__ static inline struct block_number block_at(const unsigned char *row, 
         return { ((p[6 + in % 16] >> shift & 15) | (p[2 + in / 8] >> in % 8 & 1) << 4) + 128 - 16, half_bytes(p), 0 };
     case DTYPE_Q5_1:
         p = row + b * 24;
-        return { (p[8 + in % 16] >> shift & 15) | (p[4 + in / 8] >> in % 8 & 1) << 4, half_bytes(p), half_bytes(p + 2) };
+        return { (p[8 + in % 16] >> shift & 15) | (p[4 + in / 8] >> in % 8 & 1) << 4, half_bytes(p),
+                 half_bytes(p + 2) };
     default: p = row + b * 34; return { p[2 + in] ^ 128, half_bytes(p), 0 };
     }
 }

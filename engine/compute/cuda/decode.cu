@@ -18,7 +18,8 @@ struct staged { /* one input in shared memory: `columns` rows of `stride` 16-bit
 struct few_args {
     struct dev_proj f;
     int rows, first[SEGS + 1]; /* of each segment's tiles */
-    int at[FEEDS], sums_at[FEEDS], padded[FEEDS], red_at; /* in shared memory: 16-bit numbers; floats; columns; floats */
+    int at[FEEDS], sums_at[FEEDS], padded[FEEDS],
+        red_at; /* in shared memory: 16-bit numbers; floats; columns; floats */
     bool bf16[FEEDS], both;
 };
 
@@ -26,7 +27,9 @@ struct few_args {
 __device__ static struct staged staged_of(const struct few_args *a, int k, char *room) {
     const int padded = a->padded[k];
     float *sums = a->sums_at[k] < 0 ? NULL : (float *)room + a->sums_at[k];
-    return { (uint16_t *)room + a->at[k], sums, padded + PAD, a->both ? 2 * a->rows : a->rows, padded / GROUP, a->both };
+    return {
+        (uint16_t *)room + a->at[k], sums, padded + PAD, a->both ? 2 * a->rows : a->rows, padded / GROUP, a->both
+    };
 }
 __device__ static void stage(const struct few_args *a, int k, const struct staged *to, float *red) {
     const struct dev_in *in = &a->f.in[k];
@@ -82,7 +85,8 @@ __device__ static uint32_t offset_of(enum dtype form) { /* 1024 + zero, twice; e
     return h | h << 16;
 }
 /* Two mma of one group of 32 columns; words u of row g and w of row g + 8. */
-template <int NUMBER> __device__ static void group(float c[4], const uint32_t *u, const uint32_t *w, uint4 x, uint32_t offset) {
+template <int NUMBER>
+__device__ static void group(float c[4], const uint32_t *u, const uint32_t *w, uint4 x, uint32_t offset) {
     uint32_t a[2][4];
     for (int i = 0; i < 2; i++)
         for (int k = 0; k < 2; k++) {
@@ -119,7 +123,8 @@ struct spot {
 };
 /* One unit of 64 bytes a row: 32, 64 or 128 columns. */
 template <int NUMBER>
-__device__ static void unit(float acc[4], const struct matrix *m, const struct staged *x, uint4 u, uint4 w, struct spot at) {
+__device__ static void unit(float acc[4], const struct matrix *m, const struct staged *x, uint4 u, uint4 w,
+                            struct spot at) {
     const int t = lane_of() % 4, groups = NUMBER == NIBBLE ? 4 : NUMBER <= BRAIN ? 1 : 2;
     const uint32_t a[4] = { u.x, u.y, u.z, u.w }, b[4] = { w.x, w.y, w.z, w.w };
     if (NUMBER <= BRAIN) {
@@ -144,11 +149,13 @@ __device__ static void unit(float acc[4], const struct matrix *m, const struct s
         group<NUMBER>(c, a + word, b + word, v, offset);
         scaled(acc, c, scale_at(m, at.row0, which * GROUP), scale_at(m, at.row1, which * GROUP), x, which);
         if (NUMBER == SIX)
-            scaled(acc, c + 4, scale_at(m, at.row0, which * GROUP + 16), scale_at(m, at.row1, which * GROUP + 16), x, which);
+            scaled(acc, c + 4, scale_at(m, at.row0, which * GROUP + 16), scale_at(m, at.row1, which * GROUP + 16), x,
+                   which);
     }
 }
 /* Products of rows row0 (of lane's g) and row1 with every column of the mma, over this warp's share of the columns. */
-template <int NUMBER> __device__ static void tile_dot(float acc[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
+template <int NUMBER>
+__device__ static void tile_dot(float acc[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
     const int width = NUMBER == NIBBLE ? 128 : NUMBER <= BRAIN ? 32 : 64, units = m->ld / width, t = lane_of() % 4;
     const size_t bytes = row_bytes(m->form, m->ld);
     const char *p = m->p + (size_t)row0 * bytes + 16 * t, *q = m->p + (size_t)row1 * bytes + 16 * t;
@@ -301,8 +308,10 @@ bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows, stru
         bytes = lay_out(&a);
     }
     if (!bytes || bytes > (size_t)r->be->smem_max) return false;
-    if (cuda_check(r->be, cudaFuncSetAttribute(few_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "a product", e) ||
-        cuda_check(r->be, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, few_kernel, THREADS, bytes), "a product", e))
+    if (cuda_check(r->be, cudaFuncSetAttribute(few_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                   "a product", e) ||
+        cuda_check(r->be, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, few_kernel, THREADS, bytes),
+                   "a product", e))
         return true;
     blocks = (blocks < 1 ? 1 : blocks) * r->be->sms;
     if (blocks > a.first[f->segs]) blocks = a.first[f->segs];

@@ -48,14 +48,12 @@ __device__ static inline uint32_t h2_fma(uint32_t a, uint32_t b, uint32_t c) {
  * t = lane % 4: a[0] row g columns 2t, 2t+1; a[1] row g+8; a[2], a[3] the same, columns + 8; b[0] rows 2t, 2t+1 of column g;
  * b[1] rows + 8; c[0], c[1] row g columns 2t, 2t+1; c[2], c[3] row g+8. */
 __device__ static inline void mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 __device__ static inline void mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -88,8 +86,8 @@ __device__ static inline uint4 load16(const void *p) { return *reinterpret_cast<
 __device__ static inline uint4 load16_stream(const void *p) {
     uint4 v;
     asm("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p));
+        : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+        : "l"(p));
     return v;
 }
 __device__ static inline uint64_t now_ns() {

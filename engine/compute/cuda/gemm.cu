@@ -102,10 +102,12 @@ static int multiply(struct many *m, int slot, const struct matrix *w, float *y, 
 static int straight(struct many *m, const struct dev_seg *s, struct err *e) {
     const dim3 grid((unsigned)((s->t[0].w.rows + THREADS - 1) / THREADS), (unsigned)m->rows);
     for (int t = 0; t < s->terms; t++)
-        if (feed(m, t, s->t[t].in, &s->t[t].w, e) || multiply(m, t, &s->t[t].w, s->out, s->ld, s->add || t, e)) return e->code;
+        if (feed(m, t, s->t[t].in, &s->t[t].w, e) || multiply(m, t, &s->t[t].w, s->out, s->ld, s->add || t, e))
+            return e->code;
     const float *a = s->t[0].bias, *b = s->terms == 2 ? s->t[1].bias : NULL;
     if (!a && !b) return STATUS_OK;
-    launch(bias_kernel, grid, dim3(THREADS), 0, m->r->stream, s->out, s->ld, a, b, s->t[0].w.rows, (const struct step *)m->r->step);
+    launch(bias_kernel, grid, dim3(THREADS), 0, m->r->stream, s->out, s->ld, a, b, s->t[0].w.rows,
+           (const struct step *)m->r->step);
     return cuda_launched(m->r->be, "biases", e);
 }
 static int in_two_passes(struct many *m, int seg, struct err *e) {
@@ -133,7 +135,8 @@ static void most(size_t *to, size_t n) {
 }
 static struct sizes sizes_of(const struct op_call *c) {
     struct sizes s = { { 0, 0 }, 0, { 0, 0 } };
-    const struct proj f = c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, [](const struct weight *) { return 0; });
+    const struct proj f =
+        c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, [](const struct weight *) { return 0; });
     for (int i = 0; i < f.segs; i++)
         for (int t = 0; t < f.seg[i].terms; t++) {
             const struct weight *w = f.seg[i].t[t].w;
@@ -146,7 +149,8 @@ static struct sizes sizes_of(const struct op_call *c) {
     return s;
 }
 size_t cuda_proj_many_scratch(const struct backend *, const struct op_call *c) {
-    const struct proj f = c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, [](const struct weight *) { return 0; });
+    const struct proj f =
+        c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, [](const struct weight *) { return 0; });
     if (c->m[f.feed[0].x].rows <= FEW) return 0;
     const struct sizes s = sizes_of(c);
     return up(s.feed[0]) + up(s.feed[1]) + up(s.slab) + up(s.product[0]) + up(s.product[1]) + LT_WORKSPACE;
@@ -185,7 +189,8 @@ int cuda_peak_gemm(struct backend *be, enum dtype dt, double *tflops, struct err
     for (int i = 0; i < 2; i++) cuda_check(be, cudaEventCreate(&at[i]), "measuring", e);
     for (int i = 0; i < PROBE_RUNS && !e->code; i++) {
         float ms = 0;
-        if (cuda_check(be, cudaEventRecord(at[0], be->stream), "measuring", e) || lt_multiply(be->lt, &q, be->stream, e) ||
+        if (cuda_check(be, cudaEventRecord(at[0], be->stream), "measuring", e) ||
+            lt_multiply(be->lt, &q, be->stream, e) ||
             cuda_check(be, cudaEventRecord(at[1], be->stream), "measuring", e) ||
             cuda_check(be, cudaEventSynchronize(at[1]), "measuring", e) ||
             cuda_check(be, cudaEventElapsedTime(&ms, at[0], at[1]), "measuring", e))

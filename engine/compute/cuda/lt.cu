@@ -1,14 +1,15 @@
 /* lt.cu - cuBLASLt, opened at run time: the module loads on a machine without it. The algorithm for a shape is asked for
  * once and remembered. */
-#include "compute/cuda/lt.h"
 #include "base/mem.h"
+#include "compute/cuda/lt.h"
 #include <cublasLt.h>
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
 #define LT_CALLS(X)                                                                                                    \
-    X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)    \
+    X(cublasLtCreate)                                                                                                  \
+    X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy)                      \
         X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy)                 \
             X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy)                                       \
                 X(cublasLtMatmulPreferenceSetAttribute) X(cublasLtMatmulAlgoGetHeuristic)
@@ -50,10 +51,14 @@ int lt_open(struct lt **out, struct err *e) {
     struct lt *t = *out = (struct lt *)mem_zero(1, sizeof *t);
     if (!t) return err_set(e, STATUS_NOMEM, "no memory for cuBLASLt");
     t->so = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (!t->so) err_set(e, STATUS_NOTFOUND, "%s is not on this machine: prompts take the slow way; install the CUDA toolkit's "
-                                            "libcublas", name);
+    if (!t->so)
+        err_set(e, STATUS_NOTFOUND,
+                "%s is not on this machine: prompts take the slow way; install the CUDA toolkit's "
+                "libcublas",
+                name);
 #define X(call)                                                                                                        \
-    if (!e->code && !(t->call = (decltype(t->call))dlsym(t->so, #call))) err_set(e, STATUS_NOTFOUND, "%s lacks " #call, name);
+    if (!e->code && !(t->call = (decltype(t->call))dlsym(t->so, #call)))                                               \
+        err_set(e, STATUS_NOTFOUND, "%s lacks " #call, name);
     LT_CALLS(X)
 #undef X
     if (!e->code) failed(t->cublasLtCreate(&t->handle), "opening it", e);
@@ -84,13 +89,15 @@ static int describe(struct lt *t, struct call *c, const struct product *p, struc
     const cublasOperation_t turned = CUBLAS_OP_T;
     const uint64_t cols = (uint64_t)p->cols, out = (uint64_t)p->out, rows = (uint64_t)p->rows;
     if (failed(t->cublasLtMatmulDescCreate(&c->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "a product", e) ||
-        failed(t->cublasLtMatmulDescSetAttribute(c->desc, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned), "a product", e) ||
+        failed(t->cublasLtMatmulDescSetAttribute(c->desc, CUBLASLT_MATMUL_DESC_TRANSA, &turned, sizeof turned),
+               "a product", e) ||
         failed(t->cublasLtMatrixLayoutCreate(&c->w, kind, cols, out, p->w_ld), "weights", e) ||
         failed(t->cublasLtMatrixLayoutCreate(&c->x, kind, cols, rows, p->x_ld), "inputs", e))
         return e->code;
     return failed(t->cublasLtMatrixLayoutCreate(&c->y, CUDA_R_32F, out, rows, p->y_ld), "results", e);
 }
-static const cublasLtMatmulAlgo_t *algorithm(struct lt *t, const struct call *c, const struct product *p, struct err *e) {
+static const cublasLtMatmulAlgo_t *algorithm(struct lt *t, const struct call *c, const struct product *p,
+                                             struct err *e) {
     const struct shape s = { p->rows, p->out, p->cols, p->x_ld, p->w_ld, p->y_ld, p->kind, p->add };
     const size_t bytes = LT_WORKSPACE;
     cublasLtMatmulPreference_t preference = NULL;
@@ -100,7 +107,8 @@ static const cublasLtMatmulAlgo_t *algorithm(struct lt *t, const struct call *c,
         if (!memcmp(&t->known[i].shape, &s, sizeof s)) return &t->known[i].algo;
     if (!failed(t->cublasLtMatmulPreferenceCreate(&preference), "an algorithm", e) &&
         !failed(t->cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
-                                                        sizeof bytes), "an algorithm", e))
+                                                        sizeof bytes),
+                "an algorithm", e))
         failed(t->cublasLtMatmulAlgoGetHeuristic(t->handle, c->desc, c->w, c->x, c->y, c->y, preference, 1, &found, &n),
                "an algorithm", e);
     if (preference) t->cublasLtMatmulPreferenceDestroy(preference);
@@ -116,8 +124,9 @@ int lt_multiply(struct lt *t, const struct product *p, cudaStream_t stream, stru
     const float one = 1, beta = p->add ? 1 : 0;
     const cublasLtMatmulAlgo_t *algo = describe(t, &c, p, e) ? NULL : algorithm(t, &c, p, e);
     if (algo)
-        failed(t->cublasLtMatmul(t->handle, c.desc, &one, p->w, c.w, p->x, c.x, &beta, p->y, c.y, p->y, c.y, algo, p->workspace,
-                                 LT_WORKSPACE, stream), "a product", e);
+        failed(t->cublasLtMatmul(t->handle, c.desc, &one, p->w, c.w, p->x, c.x, &beta, p->y, c.y, p->y, c.y, algo,
+                                 p->workspace, LT_WORKSPACE, stream),
+               "a product", e);
     finish(t, &c);
     return e->code;
 }

@@ -77,11 +77,14 @@ static int reserve(struct backend *be, struct slab *s, struct err *e) {
     if (code == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         cudaMemGetInfo(&free_bytes, &total);
-        return err_set(e, STATUS_DEVMEM, "no device memory for %.1f MiB of packed weights: %.1f MiB is free, another process may "
-                                         "have taken it meanwhile", (double)s->bytes / 1048576, (double)free_bytes / 1048576);
+        return err_set(e, STATUS_DEVMEM,
+                       "no device memory for %.1f MiB of packed weights: %.1f MiB is free, another process may "
+                       "have taken it meanwhile",
+                       (double)s->bytes / 1048576, (double)free_bytes / 1048576);
     }
     if (cuda_check(be, code, "weights", e)) return e->code;
-    return cuda_check(be, cudaMemsetAsync(s->p, 0, s->bytes + ALIGN, be->stream), "weights", e); /* what pads rows is zero */
+    return cuda_check(be, cudaMemsetAsync(s->p, 0, s->bytes + ALIGN, be->stream), "weights",
+                      e); /* what pads rows is zero */
 }
 int cuda_place(struct backend *be, struct program *const *p, int n, struct slab **out, struct err *e) {
     size_t most = 1;
@@ -208,7 +211,8 @@ __global__ void quantise_kernel(struct unpacking u) { /* each thread 32 columns 
     if (k >= u.n) return;
     const unsigned char *row = u.source + (size_t)k * u.row_bytes;
     const int r = row_here(u.first + k, u.pairs);
-    uint16_t *scales = (uint16_t *)((char *)const_cast<void *>(u.to.scale) + (size_t)r * scale_bytes(u.to.form, u.to.ld));
+    uint16_t *scales =
+        (uint16_t *)((char *)const_cast<void *>(u.to.scale) + (size_t)r * scale_bytes(u.to.form, u.to.ld));
     for (int c = 32 * (int)threadIdx.x; c < u.to.cols; c += 32 * (int)blockDim.x) {
         float v[32], top = 0, bad = 0;
         for (int j = 0; j < 32; j++) {
@@ -310,8 +314,10 @@ static int slice(struct backend *be, const struct weight *w, const char *source,
         n = w->run - r % w->run;
         if (n > u->first + u->n - r) n = u->first + u->n - r;
         const size_t from = (size_t)w->first + (size_t)(r / w->run) * (size_t)w->step + (size_t)(r % w->run);
-        cuda_check(be, cudaMemcpyAsync(k->stage[i] + (size_t)(r - u->first) * u->row_bytes, source + from * u->row_bytes,
-                                       (size_t)n * u->row_bytes, cudaMemcpyHostToDevice, k->copies), "copying weights", e);
+        cuda_check(be,
+                   cudaMemcpyAsync(k->stage[i] + (size_t)(r - u->first) * u->row_bytes, source + from * u->row_bytes,
+                                   (size_t)n * u->row_bytes, cudaMemcpyHostToDevice, k->copies),
+                   "copying weights", e);
     }
     if (e->code || cuda_check(be, cudaEventRecord(k->copied[i], k->copies), "copying weights", e) ||
         cuda_check(be, cudaStreamWaitEvent(be->stream, k->copied[i], 0), "copying weights", e) ||
@@ -360,7 +366,8 @@ __global__ void random_numbers_kernel(struct dice d) {
     char *p = const_cast<char *>(d.to.p);
     for (int c = (int)threadIdx.x; c < d.to.cols; c += (int)blockDim.x) {
         const size_t at = r * (size_t)d.to.ld + (size_t)c;
-        const float v = d.mean + d.dev * 1.7320508f * ((float)(mix(d.seed, at) >> 8) * 0x1p-23f - 1); /* sqrt(3): uniform */
+        const float v =
+            d.mean + d.dev * 1.7320508f * ((float)(mix(d.seed, at) >> 8) * 0x1p-23f - 1); /* sqrt(3): uniform */
         if (d.to.form == DTYPE_F32) ((float *)p)[at] = v;
         if (d.to.form == DTYPE_F16) ((uint16_t *)p)[at] = f32_to_f16(v);
         if (d.to.form == DTYPE_BF16) ((uint16_t *)p)[at] = f32_to_bf16(v);
@@ -371,12 +378,13 @@ __global__ void random_blocks_kernel(struct dice d) {
     if (r >= (size_t)d.to.rows) return;
     const enum dtype form = d.to.form;
     const int most = unit_of(form) == 128 ? 15 : form == DTYPE_Q6_K ? 63 : form == DTYPE_Q8_0 ? 255 : 31;
-    const int least = zero_of(form) ? 1 : 0, levels = most + 1 - least; /* around zero */
+    const int least = zero_of(form) ? 1 : 0, levels = most + 1 - least;                /* around zero */
     const float scale = d.dev * 3.4641016f / sqrtf((float)levels * (float)levels - 1); /* sqrt(12): they are uniform */
     char *scales = (char *)const_cast<void *>(d.to.scale) + r * scale_bytes(form, d.to.ld);
     for (int c = 8 * (int)threadIdx.x; c < d.to.cols; c += 8 * (int)blockDim.x) {
         int n[8];
-        for (int j = 0; j < 8; j++) n[j] = least + (int)(mix(d.seed, r * (size_t)d.to.ld + (size_t)(c + j)) % (uint32_t)levels);
+        for (int j = 0; j < 8; j++)
+            n[j] = least + (int)(mix(d.seed, r * (size_t)d.to.ld + (size_t)(c + j)) % (uint32_t)levels);
         put_eight(&d.to, (int)r, c, n);
         if (form == DTYPE_Q6_K && c % 16 == 0) ((float *)scales)[c / 16] = scale;
         if (form == DTYPE_Q6_K || c % 32) continue;

@@ -37,7 +37,8 @@ int cuda_embed(const struct run *r, const struct op_call *c, struct err *e) {
     const dim3 rows((unsigned)r->n[DIM_ROWS]);
     const struct matrix table = c->w[0]->packed->m;
     launch(vet_kernel, rows, dim3(THREADS), 0, r->stream, r->step, table.rows, r->p->kv_rows, r->call);
-    launch(embed_kernel, rows, dim3(THREADS), 0, r->stream, c->m[0].p, (int *)c->m[1].p, table, (const struct step *)r->step);
+    launch(embed_kernel, rows, dim3(THREADS), 0, r->stream, c->m[0].p, (int *)c->m[1].p, table,
+           (const struct step *)r->step);
     return cuda_launched(r->be, "embed", e);
 }
 
@@ -52,8 +53,8 @@ __global__ void angles_kernel(float *y, int rot, float theta, const struct step 
     }
 }
 int cuda_angles(const struct run *r, const struct op_call *c, struct err *e) {
-    launch(angles_kernel, dim3((unsigned)r->n[DIM_ROWS]), dim3(128), 0, r->stream, c->m[0].p, c->u.rope.rot, c->u.rope.theta,
-           (const struct step *)r->step);
+    launch(angles_kernel, dim3((unsigned)r->n[DIM_ROWS]), dim3(128), 0, r->stream, c->m[0].p, c->u.rope.rot,
+           c->u.rope.theta, (const struct step *)r->step);
     return cuda_launched(r->be, "angles", e);
 }
 
@@ -104,8 +105,8 @@ __global__ void rope_kernel(float *x, const float *angles, int cols, struct rope
     }
 }
 int cuda_rope(const struct run *r, const struct op_call *c, struct err *e) {
-    launch(rope_kernel, dim3((unsigned)r->n[DIM_ROWS]), dim3(THREADS), 0, r->stream, c->m[0].p, (const float *)c->m[1].p,
-           c->m[0].cols, c->u.rope, (const struct step *)r->step);
+    launch(rope_kernel, dim3((unsigned)r->n[DIM_ROWS]), dim3(THREADS), 0, r->stream, c->m[0].p,
+           (const float *)c->m[1].p, c->m[0].cols, c->u.rope, (const struct step *)r->step);
     return cuda_launched(r->be, "rope", e);
 }
 __global__ void gate_kernel(float *y, const float *g, const float *up, int cols, enum act act, const struct step *s) {
@@ -127,8 +128,8 @@ __global__ void add_kernel(float *y, const float *x, int cols, const struct step
     for (int j = (int)threadIdx.x; j < cols; j += (int)blockDim.x) y[at + j] += x[at + j];
 }
 int cuda_add(const struct run *r, const struct op_call *c, struct err *e) {
-    launch(add_kernel, rows_of(r, &c->m[0]), dim3(THREADS), 0, r->stream, c->m[0].p, (const float *)c->m[1].p, c->m[0].cols,
-           (const struct step *)r->step);
+    launch(add_kernel, rows_of(r, &c->m[0]), dim3(THREADS), 0, r->stream, c->m[0].p, (const float *)c->m[1].p,
+           c->m[0].cols, (const struct step *)r->step);
     return cuda_launched(r->be, "residual", e);
 }
 __global__ void pick_kernel(float *y, const float *x, int cols, const struct step *s) {
@@ -137,7 +138,7 @@ __global__ void pick_kernel(float *y, const float *x, int cols, const struct ste
     for (int j = (int)threadIdx.x; j < cols; j += (int)blockDim.x) y[(size_t)blockIdx.x * (size_t)cols + j] = from[j];
 }
 int cuda_pick(const struct run *r, const struct op_call *c, struct err *e) {
-    launch(pick_kernel, rows_of(r, &c->m[0]), dim3(THREADS), 0, r->stream, c->m[0].p, (const float *)c->m[1].p, c->m[0].cols,
-           (const struct step *)r->step);
+    launch(pick_kernel, rows_of(r, &c->m[0]), dim3(THREADS), 0, r->stream, c->m[0].p, (const float *)c->m[1].p,
+           c->m[0].cols, (const struct step *)r->step);
     return cuda_launched(r->be, "pick", e);
 }

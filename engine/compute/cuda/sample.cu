@@ -66,8 +66,11 @@ __device__ static u64 before(u64 x, struct room *m, u64 *all) {
 __device__ static u64 weight(float v) { return v > -INFINITY ? (u64)((double)expf(v) * 0x1p44) : 0; }
 
 /* ---- what may be chosen ---- */
-__device__ static bool penal(const struct sampling *s) { return s->repetition_penalty > 0 && s->repetition_penalty != 1; }
-__device__ static void penalise(const struct pick_args *a, const struct step_row *r, float penalty, float *v, int *seen) {
+__device__ static bool penal(const struct sampling *s) {
+    return s->repetition_penalty > 0 && s->repetition_penalty != 1;
+}
+__device__ static void penalise(const struct pick_args *a, const struct step_row *r, float penalty, float *v,
+                                int *seen) {
     EACH(j, a->n) seen[j] = 0;
     __syncthreads(); /* marks are clear */
     EACH(t, r->at + 1) {
@@ -83,7 +86,8 @@ __device__ static void restrain(const struct pick_args *a, int i, float *v, int 
     __syncthreads(); /* penalties are in */
     for (int b = (int)threadIdx.x; b < s->banned && b < BANNED_MAX; b += (int)blockDim.x)
         if (s->ban[b] >= 0 && s->ban[b] < a->n) v[s->ban[b]] = -INFINITY;
-    for (int j = s->limit + (int)threadIdx.x; s->limit > 0 && j < a->n; j += (int)blockDim.x) v[j] = -INFINITY;
+    const int limit = s->limit > 0 && s->limit < a->n ? s->limit : a->n;
+    for (int j = limit + (int)threadIdx.x; j < a->n; j += (int)blockDim.x) v[j] = -INFINITY;
     __syncthreads(); /* v is what it will be */
 }
 /* The largest; *odd: one of them is no finite number. */
@@ -202,7 +206,8 @@ __device__ static double uniform(uint64_t *rng) { /* [0, 1): 53 bits of SplitMix
 __device__ static int draw(float *v, int n, struct sampling *s, float most, struct room *m) {
     EACH(j, n) v[j] = (v[j] - most) / s->temperature;
     __syncthreads(); /* v is relative */
-    if (s->top_k > 0 && (u64)s->top_k < in_play(v, n, m)) drop_below(v, n, NAN, cut_off(v, n, NAN, (u64)s->top_k, true, m));
+    if (s->top_k > 0 && (u64)s->top_k < in_play(v, n, m))
+        drop_below(v, n, NAN, cut_off(v, n, NAN, (u64)s->top_k, true, m));
     if (s->top_p > 0 && s->top_p < 1) top_p(v, n, s->top_p, m);
     if (s->min_p > 0) min_p(v, n, s->min_p);
     if (s->typical_p > 0 && s->typical_p < 1) typical_p(v, n, s->typical_p, m);

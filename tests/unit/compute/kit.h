@@ -303,6 +303,11 @@ static inline double kit_diff(const float *a, const float *b, size_t n) {
     }
     return worst;
 }
+/* Rounds of a test that repeats itself: the emulated device takes a tenth of them. */
+static inline int kit_times(int n) {
+    const char *name = getenv("JAEDA_TEST_BACKEND");
+    return name && strstr(name, "-emu") && n > 10 ? n / 10 : n;
+}
 /* How far off, relative to the size of its terms, a product of so many rows may be beside what the CPU's may: a device sees
  * more than a few rows as 16-bit numbers (and quantised weights as f16), fewer rows of bf16 as two of them. */
 static inline double kit_loose(int rows, enum dtype form) {

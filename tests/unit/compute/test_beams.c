@@ -124,7 +124,7 @@ static void test_beams_equal_plain_sequences(void **state) {
         { 256, 64, 1, 1, 1, 200 }, { 64, 32, 2, 1, 16, 90 }, { 24, 8, 2, 1, 3, 200 },
     };
     for (int k = 0; k < KIT_ISAS; k++)
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i += kit_times(20) == 20 ? 1 : 3) {
             beams_case(kit_isas[k], 1 + (int)i % 3, shapes[i], DTYPE_F32);
             beams_case(kit_isas[k], 1 + (int)i % 3, shapes[i], DTYPE_F16);
         }
@@ -237,7 +237,7 @@ static void test_hostile_steps(void **state) {
     int ran = 0;
     begin(&m, 4);
     memset(kit_kv(&m.p), 0, m.p.need[REGION_KV]);
-    for (int i = 0; i < 4000; i++) {
+    for (int i = 0; i < kit_times(4000); i++) {
         struct step s = { .n = { 0 } };
         struct err e = { 0 };
         int *const n = s.n;
@@ -262,7 +262,7 @@ static void test_hostile_steps(void **state) {
         }
         ran += !kit_replay(&m.p, &s, NULL, &e);
     }
-    assert_in_range(ran, 100, 3900); /* some did, some did not */
+    assert_in_range(ran, kit_times(100), kit_times(3900)); /* some did, some did not */
     end(&m);
 }
 

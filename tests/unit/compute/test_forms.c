@@ -354,7 +354,7 @@ static void test_dummies(void **state) {
         double mean = 0, square = 0;
         dummy(&w, forms[f], 7, 1);
         memcpy(before, stored, sizeof before);
-        dummy(&w, forms[f], 7, 3);
+        if (kit_cpu()) dummy(&w, forms[f], 7, 3);
         assert_memory_equal(before, stored, sizeof before); /* of how many threads does not matter */
         for (int i = 0; i < n; i++) mean += (double)stored[i] / n;
         for (int i = 0; i < n; i++) square += ((double)stored[i] - mean) * ((double)stored[i] - mean) / n;

@@ -163,7 +163,8 @@ static void test_rows_of_a_shared_tensor(void **state) {
             op_linear(&p, "part", y[k] = kept(DIM_ROWS, 5, heads * hd), x, &part[k], NULL, ACT_NONE);
         }
         ready();
-        for (int r = 0; r < in; r++) { /* unit rows: the results are the weights themselves */
+        for (int r = 0; r < in;
+             r += kit_times(20) == 20 ? 1 : 7) { /* unit rows: the results are the weights themselves */
             memset(kit_mat(&p, x), 0, sizeof(float) * (size_t)(5 * in));
             for (int i = 0; i < 5; i++) kit_mat(&p, x)[i * in + (r + i) % in] = 1;
             struct step s = kit_step(5, 0, 0);

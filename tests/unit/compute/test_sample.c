@@ -181,7 +181,7 @@ static void compare(const int *id, int ids, struct sampling s, int n, int *count
 static int drawn[MOST];
 static void draws(struct sampling s, int n) {
     expect(&s);
-    compare(one, 1, s, n, drawn);
+    compare(one, 1, s, kit_times(n), drawn);
 }
 static void test_draws_follow_the_distribution(void **state) {
     (void)state;
@@ -239,7 +239,7 @@ static void test_filters_agree_with_the_reference(void **state) {
         { { .temperature = 5, .limit = 1 }, 1 },
         { { .temperature = 5, .min_p = 2 }, 1 << 20 }, /* at least one stays */
     };
-    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k += kit_times(20) == 20 ? 1 : 2) {
         const struct sampling *s = &cases[k].s;
         begin(k < KIT_ISAS && kit_open(kit_isas[k], 1) ? (kit_close(), kit_isas[k]) : NULL, 1, 48, 1);
         for (int i = 0; i < 48; i++) {
