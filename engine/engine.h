@@ -76,6 +76,7 @@ struct engine_req {
     bool evict;          /* LOAD: when memory is short, models that nobody uses leave, the longest unused first */
     bool set_idle, quit; /* ENGINE: idle_s is the new limit; the engine is to end now, whoever uses it */
     double idle_s;       /* seconds without a connection until the process ends; < 0: never */
+    bool gpus;           /* STATUS: with what every card tells of itself */
     const struct engine_message *message; /* GENERATE, PROFILE: the whole conversation so far, or one raw text */
     int messages;
     const char *template_name; /* GENERATE: NULL: the model's own */
@@ -114,18 +115,41 @@ struct engine_model {
     char user[160]; /* their names, "a.ipynb (you), b.ipynb" */
     double idle_s;  /* since its last job ended; 0 while one runs */
     double load_s, read_mib_s;
-    double disk_ms, copy_ms, pack_ms; /* of the load, side by side: waiting for files, copying to a device, packing there */
-    bool from_page_cache; /* most of the file was in the page cache before the load */
-    char notice[200];     /* such as "context shrunk from 8192 to 4096 tokens to fit" */
+    double disk_ms, copy_ms, pack_ms; /* of the load, side by side: waiting for files, copying to a device, packing */
+    bool from_page_cache;             /* most of the file was in the page cache before the load */
+    char notice[200];                 /* such as "context shrunk from 8192 to 4096 tokens to fit" */
+};
+/* An NVIDIA card as its driver describes it. What it does not tell is absent: NAN or "". */
+enum { ENGINE_GPU_PROCESSES = 8 };
+struct engine_gpu_process {
+    int pid;
+    bool own; /* the engine's process */
+    char name[19];
+    double used_bytes;
+};
+struct engine_gpu {
+    char name[96], pci[24], driver[32], cuda[16]; /* pci: as lspci prints it, "00:1e.0"; cuda: that the driver knows */
+    double memory_bytes, used_bytes, free_bytes;
+    double busy_percent, memory_busy_percent; /* of the time, lately */
+    double sm_mhz, sm_max_mhz, memory_mhz, memory_max_mhz, power_w, power_limit_w, celsius;
+    double energy_j;    /* since the driver was loaded */
+    char throttle[192]; /* what holds the clocks down: "nothing", "nothing (idle)", "software power cap, ..." */
+    char ecc[32];       /* "on", "off", "on, off after a reboot" */
+    double ecc_errors;  /* uncorrected, since the driver was loaded */
+    char peers[256];    /* "GPU 1: direct / NVLink, GPU 2: none / between CPUs" */
+    int processes;      /* that hold memory of it, the first of them below; -1: absent */
+    struct engine_gpu_process process[ENGINE_GPU_PROCESSES];
 };
 struct engine_system {
-    char cpu[96], isa[96], gpu[160], backend[16], version[48];
-    int threads, processors;                                /* threads used for compute; processors of the machine */
-    uint64_t memory_total, memory_available, resident;      /* bytes; total and available respect the cgroup */
-    double stream_gbs, fp32_gflops, int8_gops, bf16_gflops; /* measured on this machine; 0: not measured yet */
+    char cpu[96], isa[96], gpu[320], backend[16], version[48]; /* gpu: one sentence */
+    int threads, processors;                                   /* threads used for compute; processors of the machine */
+    uint64_t memory_total, memory_available, resident;         /* bytes; total and available respect the cgroup */
+    double stream_gbs, fp32_gflops, int8_gops, bf16_gflops;    /* measured on this machine; 0: not measured yet */
     char transport[8], build[48], place[120], log[200]; /* "local" or "ipc"; engine_build(); socket; log file or "" */
     int pid, connections, jobs_running, jobs_waiting;
     double uptime_s, idle_limit_s; /* limit < 0: never ends by itself, as "local" does not */
+    const struct engine_gpu *card; /* none unless they were asked for */
+    int cards;
 };
 /* A device that models can be fitted to; "this" is the machine it runs on. */
 struct engine_machine {
@@ -190,6 +214,9 @@ struct engine_profile {
     char peak_kind[8];              /* "int8", "bf16" or "fp32": which arithmetic that is */
     bool dummy;                     /* random weights */
     char dtype[16], isa[96], model[64];
+    bool gpu;                        /* it computed; else the CPU did, and nothing of what follows is there */
+    double energy_j[2];              /* per step, as wall_ms; NAN: the card does not count */
+    struct engine_gpu before, after; /* the runs; name and pci "": the driver does not tell of the card */
 };
 
 enum engine_event_kind {

@@ -79,6 +79,8 @@ struct backend_api {
     int (*probe)(struct backend *be, struct peaks *out, struct err *e); /* takes about 0.5 s */
     /* Why nothing can be computed here any more (a fault that no later call gets over), or NULL. NULL: never. */
     const char *(*lost)(const struct backend *be);
+    /* Where lspci finds the device, "00:1e.0". NULL: it is no card. */
+    const char *(*pci)(const struct backend *be);
 };
 enum { MARKS_MAX = 4096 };
 extern const struct backend_api backend_cpu;

@@ -85,6 +85,7 @@ static const struct field req_field[] = {
     REQ(set_idle),
     REQ(quit),
     REQ(idle_s),
+    REQ(gpus),
     REQ_LIST(message, messages, message_table, MANY),
     REQ(template_name),
     STRUCT_OF(struct engine_req, sampling, sampling_table),
@@ -158,16 +159,75 @@ static const struct field model_field[] = {
 };
 static const struct table model_table = TABLE(struct engine_model, model_field);
 
+#define GPU_PROCESS(m) PLAIN(struct engine_gpu_process, m)
+static const struct field gpu_process_field[] = { GPU_PROCESS(pid), GPU_PROCESS(own), GPU_PROCESS(name),
+                                                  GPU_PROCESS(used_bytes) };
+static const struct table gpu_process_table = TABLE(struct engine_gpu_process, gpu_process_field);
+
+#define GPU(m) PLAIN(struct engine_gpu, m)
+#define GPU_HELD(i) STRUCT_OF(struct engine_gpu, process[i], gpu_process_table)
+static const struct field gpu_field[] = {
+    GPU(name),
+    GPU(pci),
+    GPU(driver),
+    GPU(cuda),
+    GPU(memory_bytes),
+    GPU(used_bytes),
+    GPU(free_bytes),
+    GPU(busy_percent),
+    GPU(memory_busy_percent),
+    GPU(sm_mhz),
+    GPU(sm_max_mhz),
+    GPU(memory_mhz),
+    GPU(memory_max_mhz),
+    GPU(power_w),
+    GPU(power_limit_w),
+    GPU(celsius),
+    GPU(energy_j),
+    GPU(throttle),
+    GPU(ecc),
+    GPU(ecc_errors),
+    GPU(peers),
+    GPU(processes),
+    GPU_HELD(0),
+    GPU_HELD(1),
+    GPU_HELD(2),
+    GPU_HELD(3),
+    GPU_HELD(4),
+    GPU_HELD(5),
+    GPU_HELD(6),
+    GPU_HELD(7),
+};
+_Static_assert(ENGINE_GPU_PROCESSES == 8, "each process of a card stands in gpu_field");
+static const struct table gpu_table = TABLE(struct engine_gpu, gpu_field);
+
 #define SYSTEM(m) PLAIN(struct engine_system, m)
 static const struct field system_field[] = {
-    SYSTEM(cpu),          SYSTEM(isa),          SYSTEM(gpu),
-    SYSTEM(backend),      SYSTEM(version),      SYSTEM(threads),
-    SYSTEM(processors),   SYSTEM(memory_total), SYSTEM(memory_available),
-    SYSTEM(resident),     SYSTEM(stream_gbs),   SYSTEM(fp32_gflops),
-    SYSTEM(int8_gops),    SYSTEM(bf16_gflops),  SYSTEM(transport),
-    SYSTEM(build),        SYSTEM(place),        SYSTEM(log),
-    SYSTEM(pid),          SYSTEM(connections),  SYSTEM(jobs_running),
-    SYSTEM(jobs_waiting), SYSTEM(uptime_s),     SYSTEM(idle_limit_s),
+    SYSTEM(cpu),
+    SYSTEM(isa),
+    SYSTEM(gpu),
+    SYSTEM(backend),
+    SYSTEM(version),
+    SYSTEM(threads),
+    SYSTEM(processors),
+    SYSTEM(memory_total),
+    SYSTEM(memory_available),
+    SYSTEM(resident),
+    SYSTEM(stream_gbs),
+    SYSTEM(fp32_gflops),
+    SYSTEM(int8_gops),
+    SYSTEM(bf16_gflops),
+    SYSTEM(transport),
+    SYSTEM(build),
+    SYSTEM(place),
+    SYSTEM(log),
+    SYSTEM(pid),
+    SYSTEM(connections),
+    SYSTEM(jobs_running),
+    SYSTEM(jobs_waiting),
+    SYSTEM(uptime_s),
+    SYSTEM(idle_limit_s),
+    LIST_OF(struct engine_system, card, cards, gpu_table, ROWS),
 };
 static const struct table system_table = TABLE(struct engine_system, system_field);
 
@@ -255,6 +315,11 @@ static const struct field profile_field[] = {
     PROFILE(dtype),
     PROFILE(isa),
     PROFILE(model),
+    PROFILE(gpu),
+    PROFILE(energy_j[0]),
+    PROFILE(energy_j[1]),
+    STRUCT_OF(struct engine_profile, before, gpu_table),
+    STRUCT_OF(struct engine_profile, after, gpu_table),
 };
 static const struct table profile_table = TABLE(struct engine_profile, profile_field);
 

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "machine.h"
 #include "models.h"
+#include "nvml.h"
 #include "seat.h"
 #include "worker.h"
 #include <stdio.h>
@@ -9,7 +10,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { ROWS_SHOWN = 256 };
+enum { ROWS_SHOWN = 256, CARDS_SHOWN = 16 };
 
 /* Under the lock. Its owner's seat counts before the bare weights. */
 static void describe_loaded(const struct loaded *l, const struct worker *w, struct engine_model *row) {
@@ -52,13 +53,23 @@ static int copy_loaded(struct models *m, const struct worker *w, struct engine_m
     pthread_mutex_unlock(&m->lock);
     return n;
 }
+/* Their sentence, why they do not compute if they could, and when asked what each tells. */
+static void tell_gpus(const struct models *m, const struct job *job, struct engine_event *ev) {
+    struct engine_system *s = &ev->u.system;
+    const int known = machine_gpu(s->gpu, sizeof s->gpu);
+    const size_t n = strlen(s->gpu);
+    if (known && m->no_gpu[0]) snprintf(s->gpu + n, sizeof s->gpu - n, "; the CPU computes: %s", m->no_gpu);
+    struct engine_gpu *card = known && job->req.gpus ? mem_zero(CARDS_SHOWN, sizeof *card) : NULL;
+    if (card) s->cards = nvml_cards(card, CARDS_SHOWN);
+    s->card = ev->owned = card;
+}
 static void tell_system(struct models *m, struct job *job) {
     struct engine_event ev = { .kind = ENGINE_EV_SYSTEM };
     struct engine_system *s = &ev.u.system;
     const struct machine_memory memory = machine_memory();
     machine_cpu(s->cpu, sizeof s->cpu);
-    machine_gpu(s->gpu, sizeof s->gpu);
-    snprintf(s->backend, sizeof s->backend, "%s", backend_cpu.name);
+    tell_gpus(m, job, &ev);
+    snprintf(s->backend, sizeof s->backend, "%s", m->api->name);
     snprintf(s->version, sizeof s->version, "%s", engine_version());
     snprintf(s->build, sizeof s->build, "%s", engine_build());
     snprintf(s->transport, sizeof s->transport, "%s", m->about.transport);
@@ -70,8 +81,8 @@ static void tell_system(struct models *m, struct job *job) {
     s->memory_available = memory.available;
     s->resident = machine_resident();
     pthread_mutex_lock(&m->lock);
-    snprintf(s->isa, sizeof s->isa, "%s", backend_cpu.isa(m->be));
-    s->threads = backend_cpu.threads(m->be);
+    snprintf(s->isa, sizeof s->isa, "%s", m->api->isa(m->be));
+    s->threads = m->api->threads(m->be);
     s->stream_gbs = m->peaks.stream_gbs;
     s->fp32_gflops = m->peaks.fp32_gflops;
     s->int8_gops = m->peaks.int8_gops;

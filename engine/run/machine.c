@@ -1,8 +1,10 @@
 #include "machine.h"
 #include "base/mem.h"
+#include "nvml.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,33 +92,37 @@ void machine_cpu(char *out, size_t cap) {
 }
 int machine_processors(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
 
-/* PCI devices of NVIDIA (0x10de) that are display or 3D controllers (class 0x03xxxx). */
-static int pci_gpus(char id[16]) {
+/* PCI devices of NVIDIA (0x10de) that are display or 3D controllers (class 0x03xxxx); the first one's place. */
+static int pci_gpus(char id[24]) {
+    const char *asked = getenv("JAEDA_PCI"), *root = asked && *asked ? asked : "/sys/bus/pci/devices";
     int n = 0;
-    DIR *dir = opendir("/sys/bus/pci/devices");
+    DIR *dir = opendir(root);
     for (struct dirent *e; dir && (e = readdir(dir));) {
-        char path[400], vendor[TEXT], class[TEXT];
-        snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/vendor", e->d_name);
+        char path[PATH_MAX], vendor[TEXT], class[TEXT];
+        snprintf(path, sizeof path, "%.2000s/%s/vendor", root, e->d_name);
         if (e->d_name[0] == '.' || !slurp(path, vendor) || strncmp(vendor, "0x10de", 6) != 0) continue;
-        snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/class", e->d_name);
+        snprintf(path, sizeof path, "%.2000s/%s/class", root, e->d_name);
         if (!slurp(path, class) || strncmp(class, "0x03", 4) != 0) continue;
-        if (!n++) snprintf(id, 16, "%.15s", e->d_name);
+        const char *place = e->d_name + (strncmp(e->d_name, "0000:", 5) ? 0 : 5); /* as lspci prints it */
+        if (!n++) snprintf(id, 24, "%.23s", place);
     }
     if (dir) closedir(dir);
     return n;
 }
-void machine_gpu(char *out, size_t cap) {
-    char id[16] = "", text[TEXT];
-    const int n = pci_gpus(id);
-    const bool driver = slurp("/proc/driver/nvidia/version", text);
-    if (!n)
-        snprintf(out, cap, "no NVIDIA GPU on the PCI bus; models run on the CPU");
-    else if (!driver)
-        snprintf(out, cap, "%d NVIDIA GPU (PCI %s) present, driver missing; models run on the CPU", n, id);
-    else
-        snprintf(out, cap,
-                 "%d NVIDIA GPU (PCI %s), driver loaded; this version has no CUDA backend: models run on the CPU", n,
-                 id);
+int machine_gpu(char *out, size_t cap) {
+    char id[24] = "", why[200] = "";
+    const int known = nvml_count(why, sizeof why), on_bus = pci_gpus(id);
+    if (known > 0) {
+        snprintf(out, cap, "%d NVIDIA GPU%s", known, known > 1 ? "s" : "");
+    } else if (!on_bus) {
+        snprintf(out, cap, "no GPU: no NVIDIA card is on the PCI bus");
+    } else if (!known) {
+        snprintf(out, cap, "GPU present, but its driver does not find it (PCI %s): dmesg may say why", id);
+    } else {
+        snprintf(out, cap, "GPU present, driver missing: %d NVIDIA card%s (PCI %s%s), but %s", on_bus,
+                 on_bus > 1 ? "s" : "", id, on_bus > 1 ? ", ..." : "", why);
+    }
+    return known > 0 ? known : 0;
 }
 double machine_cached_share(int fd, uint64_t bytes) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (size_t)((bytes + page - 1) / page);

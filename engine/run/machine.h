@@ -11,8 +11,9 @@ struct machine_memory {
 struct machine_memory machine_memory(void);
 uint64_t machine_resident(void); /* bytes of this process in memory now */
 void machine_cpu(char *out, size_t cap);
-/* One sentence about NVIDIA devices: from PCI (class 03) and the driver's presence. */
-void machine_gpu(char *out, size_t cap);
+/* One sentence about NVIDIA cards, from the driver and the PCI bus (JAEDA_PCI: a folder that stands in for
+ * /sys/bus/pci/devices); how many the driver knows. */
+int machine_gpu(char *out, size_t cap);
 int machine_processors(void);
 /* Share of the file's pages that are in the page cache, 0..1; 0 when it cannot be told. */
 double machine_cached_share(int fd, uint64_t bytes);

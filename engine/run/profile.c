@@ -1,6 +1,7 @@
 #include "profile.h"
 #include "base/mem.h"
 #include "generate.h"
+#include "nvml.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,8 @@ struct prof {
     struct engine_profile_row *row;
     int first[2], rows; /* where a phase's rows begin */
     struct engine_profile out;
-    double sum[2], sum2[2];
+    double sum[2], sum2[2], energy_j[2];
+    const char *pci; /* of the card that computes; "": none */
 };
 
 /* A prompt of fixed length whose tokens spread over the vocabulary: Knuth's multiplicative hash of the position. */
@@ -47,18 +49,24 @@ static int prompt(struct prof *p, struct err *e) {
 /* ---- unprofiled: what the user waits for ---- */
 static double own_us(const struct prof *p) { return now_us() - p->job->waited_us; }
 static int wall(struct prof *p, bool counts, struct err *e) {
-    double t[3]; /* without what others computed meanwhile */
+    double from[2], to[2], j[3]; /* times without what others computed meanwhile; the counter is read outside of them */
     p->job->step.sampling[0] = (struct sampling){ 0 };
-    t[0] = own_us(p);
+    j[0] = nvml_energy_j(p->pci);
+    from[0] = own_us(p);
     if (prefill(p->seat, p->job, &p->ids, 0, p->seq->base, e)) return e->code;
-    t[1] = own_us(p);
+    to[0] = own_us(p);
+    j[1] = nvml_energy_j(p->pci);
+    from[1] = own_us(p);
     for (int i = 0; i < p->steps; i++)
         if (job_replay(p->job, &p->seat->program[PROGRAM_DECODE], NULL, e)) return e->code;
-    t[2] = own_us(p);
+    to[1] = own_us(p);
+    j[2] = nvml_energy_j(p->pci);
     for (int k = 0; k < 2 && counts; k++) {
-        const double ms = (t[k + 1] - t[k]) * 1e-3 / (k == ENGINE_DECODE ? p->steps : 1);
+        const int steps = k == ENGINE_DECODE ? p->steps : 1;
+        const double ms = (to[k] - from[k]) * 1e-3 / steps;
         p->sum[k] += ms;
         p->sum2[k] += ms * ms;
+        p->energy_j[k] += (j[k + 1] - j[k]) / steps;
     }
     return STATUS_OK;
 }
@@ -101,10 +109,12 @@ static void name_rows(struct prof *p, enum engine_phase phase, const struct prog
     }
 }
 static int measure(struct prof *p, struct err *e) {
+    nvml_card(p->pci, &p->out.before);
     for (int i = 0; i < WARMUPS + p->runs; i++) { /* in turn: both kinds meet the same neighbours and clocks */
         job_progress(p->job, i < WARMUPS ? "warming up" : "measuring", i, WARMUPS + p->runs, "run", 0);
         if (wall(p, i >= WARMUPS, e) || (i >= WARMUPS && watched_run(p, e))) return e->code;
     }
+    nvml_card(p->pci, &p->out.after);
     return STATUS_OK;
 }
 static void finish(struct prof *p, struct models *m) {
@@ -114,10 +124,12 @@ static void finish(struct prof *p, struct models *m) {
         const double mean = p->sum[k] / p->runs, var = p->sum2[k] / p->runs - mean * mean;
         o->wall_ms[k] = mean;
         o->wall_sd_ms[k] = p->runs > 1 && var > 0 ? sqrt(var * p->runs / (p->runs - 1)) : 0;
+        o->energy_j[k] = p->energy_j[k] / p->runs;
     }
     for (int i = 0; i < p->rows; i++) o->spans_ms[p->row[i].phase] += p->row[i].ms;
     o->row = p->row;
     o->rows = p->rows;
+    o->gpu = p->l->api->memory != NULL;
     o->runs = p->runs;
     o->warmups = WARMUPS;
     o->threads = p->l->api->threads(p->l->be);
@@ -156,6 +168,7 @@ int profile(struct models *m, struct job *job, struct err *e) {
     if (p.runs < 1 || p.runs > RUNS_MAX) return err_set(e, STATUS_INVALID, "--runs %d: 1 to %d", p.runs, RUNS_MAX);
     if (models_sit(m, job, &p.seat, e)) return e->code;
     p.l = p.seat->l;
+    p.pci = p.l->api->pci ? p.l->api->pci(p.l->be) : "";
     const int rc = run(&p, m, e);
     models_rise(m, job, p.seat);
     if (!rc) job_done(job, &(struct engine_done){ .new_tokens = p.steps, .prompt_tokens = (int)p.ids.n });

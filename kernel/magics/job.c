@@ -97,7 +97,12 @@ int job_run(struct interp *in, struct out *o, const struct engine_req *q, job_ev
 
 int models_keep(struct models *m, const struct engine_event *ev, struct err *e) {
     if (ev->kind == ENGINE_EV_SYSTEM) {
+        const int cards = ev->u.system.cards;
+        struct engine_gpu *card = cards > 0 ? mem_grow(m->card, (size_t)cards, sizeof *card) : m->card;
+        if (cards > 0 && !card) return err_set(e, STATUS_NOMEM, "out of memory for a list of GPUs");
+        if (cards > 0) memcpy(card, ev->u.system.card, (size_t)cards * sizeof *card);
         m->system = ev->u.system;
+        m->system.card = m->card = card;
         m->has_system = true;
     }
     if (ev->kind != ENGINE_EV_MODELS) return 0;
@@ -117,5 +122,6 @@ int models_ask(struct interp *in, struct out *o, const struct engine_req *q, str
 }
 void models_fini(struct models *m) {
     mem_free(m->row);
+    mem_free(m->card);
     *m = (struct models){ 0 };
 }

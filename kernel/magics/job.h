@@ -14,7 +14,8 @@ int job_run(struct interp *in, struct out *o, const struct engine_req *q, job_ev
 struct models { /* rows copied out of a MODELS event, and the SYSTEM event when one came */
     struct engine_model *row;
     int n;
-    struct engine_system system;
+    struct engine_system system; /* its cards are a copy, too */
+    struct engine_gpu *card;
     bool has_system;
 };
 /* A request that answers with rows: STATUS, MODELS, SHOW, UNLOAD. models_fini it, also after an error. */

@@ -1,6 +1,7 @@
 /* %gpu %sysinfo %log: what computes here and what it said. */
 #include "base/log.h"
 #include "engine/engine.h"
+#include "gpu.h"
 #include "job.h"
 #include "kernel/language/state.h"
 #include "kernel/present/format.h"
@@ -42,7 +43,6 @@ static void peaks(struct table *t, const struct engine_system *s) {
 }
 static void compute_facts(struct table *t, const struct engine_system *s) {
     char text[96], free_bytes[32], total[32];
-    fact(t, "GPU", s->gpu);
     fact(t, "computes on", s->backend);
     fact(t, "processor", s->cpu);
     fact(t, "instructions", s->isa);
@@ -56,13 +56,15 @@ static void compute_facts(struct table *t, const struct engine_system *s) {
 }
 int magic_gpu(struct call *c) {
     struct models m;
-    const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
+    const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS, .gpus = true }, &m, c->e);
     if (rc) return models_fini(&m), rc;
+    struct doc d;
+    doc_init(&d);
+    doc_line(&d, "%s", m.system.gpu);
+    for (int i = 0; i < m.system.cards; i++) gpu_table(&d, i, &m.system.card[i]);
     struct table t;
     begin(&t, "of this machine");
     compute_facts(&t, &m.system);
-    struct doc d;
-    doc_init(&d);
     doc_table(&d, &t);
     table_fini(&t);
     models_fini(&m);
@@ -101,9 +103,18 @@ static void system_facts(struct table *t) {
     struct tm tm;
     if (gmtime_r(&now, &tm) && strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &tm)) fact(t, "time", text);
 }
+static void gpu_facts(struct table *t, const struct engine_system *s) {
+    char name[16], text[640];
+    fact(t, "GPU", s->gpu);
+    for (int i = 0; i < s->cards; i++) {
+        snprintf(name, sizeof name, "GPU %d", i);
+        gpu_line(text, &s->card[i]);
+        fact(t, name, text);
+    }
+}
 int magic_sysinfo(struct call *c) {
     struct models m;
-    const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
+    const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS, .gpus = true }, &m, c->e);
     if (rc) return models_fini(&m), rc;
     struct table t;
     begin(&t, "of this run");
@@ -115,6 +126,7 @@ int magic_sysinfo(struct call *c) {
     fact(&t, "engine", text);
     fact(&t, "engine's build", m.system.build);
     system_facts(&t);
+    gpu_facts(&t, &m.system);
     compute_facts(&t, &m.system);
     format_bytes(resident, (double)m.system.resident);
     fact(&t, "the engine holds", resident);

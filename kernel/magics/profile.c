@@ -1,5 +1,6 @@
 /* %profile: where the time of prefill and decode goes, and what limits it. */
 #include "base/mem.h"
+#include "gpu.h"
 #include "job.h"
 #include "kernel/language/state.h"
 #include "kernel/present/format.h"
@@ -203,17 +204,20 @@ static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
     struct doc d;
     doc_init(&d);
     json_t *bundle = NULL;
-    char stream[32], peak[32];
+    char stream[32], peak[32], device[120];
+    snprintf(device, sizeof device, p->gpu ? "GPU %s" : "CPU %s, %d thread%s", p->isa, p->threads,
+             p->threads == 1 ? "" : "s");
     format_number(stream, p->stream_gbs);
     format_number(peak, p->peak_gflops);
     if (!phase_section(&d, c, p, ENGINE_PREFILL) && !phase_section(&d, c, p, ENGINE_DECODE)) {
         doc_line(&d,
-                 "%s %s · CPU %s, %d thread%s · %d→%d tok · b1 · %d run%s after %d warm-up%s · peaks measured here: %s "
+                 "%s %s · %s · %d→%d tok · b1 · %d run%s after %d warm-up%s · peaks measured here: %s "
                  "GB/s, %s GFLOP/s in %s",
-                 p->model, p->dtype, p->isa, p->threads, p->threads == 1 ? "" : "s", p->prompt_tokens, p->decode_steps,
-                 p->runs, p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
+                 p->model, p->dtype, device, p->prompt_tokens, p->decode_steps, p->runs, p->runs == 1 ? "" : "s",
+                 p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
         if (p->dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
         waited_line(&d, p);
+        gpu_conditions(&d, p);
         bundle = doc_bundle(&d);
         if (!bundle) err_set(c->e, STATUS_NOMEM, "out of memory for a table");
     }

@@ -188,6 +188,25 @@ static json_t *profile_rows(const struct engine_profile *p) {
     return list;
 }
 /* The prefill stands for the time to the first token. */
+static json_t *card(const struct engine_gpu *g) {
+    json_t *o = json_object();
+    put_text(o, "name", g->name);
+    put_text(o, "pci", g->pci);
+    put_text(o, "driver", g->driver);
+    put_text(o, "cuda", g->cuda);
+    put_number(o, "memory_bytes", g->memory_bytes);
+    put_number(o, "used_bytes", g->used_bytes);
+    put_number(o, "sm_mhz", g->sm_mhz);
+    put_number(o, "memory_mhz", g->memory_mhz);
+    put_number(o, "power_w", g->power_w);
+    put_number(o, "power_limit_w", g->power_limit_w);
+    put_number(o, "celsius", g->celsius);
+    put_text(o, "throttle", g->throttle);
+    put_text(o, "ecc", g->ecc);
+    put_number(o, "ecc_errors", g->ecc_errors);
+    put_number(o, "processes", g->processes < 0 ? NAN : g->processes);
+    return o;
+}
 void record_profile(struct record *r, const struct engine_profile *p) {
     if (!r->run) return;
     const double tpot_ms = p->wall_ms[ENGINE_DECODE];
@@ -211,6 +230,9 @@ void record_profile(struct record *r, const struct engine_profile *p) {
     put_text(o, "isa", p->isa);
     put_text(o, "model", p->model);
     put(o, "rows", profile_rows(p));
+    if (p->gpu) put(o, "energy_j", both(p->energy_j));
+    if (*p->before.pci) put(o, "gpu_before", card(&p->before));
+    if (*p->after.pci) put(o, "gpu_after", card(&p->after));
     put(r->run, "numbers", o);
     put_text(r->run, "model", p->model);
     put_count(r->run, "prompt_tokens", (uint64_t)p->prompt_tokens);

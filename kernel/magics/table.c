@@ -204,7 +204,7 @@ const struct magic magic_table[] = {
     { "engine", "", "[status|stop|restart|log|idle] [LIMIT]", MAGIC_LINE, GROUPS(engine), magic_engine,
       "tells about the engine; stops, restarts it, shows its log, sets when it leaves",
       "%engine\n%engine idle 30m\n%engine idle never\n%engine log -n 100\n%engine restart --load" },
-    { "gpu", "nvidia_smi", "", MAGIC_LINE, NULL, magic_gpu, "tells what computes here", NULL },
+    { "gpu", "nvidia_smi", "", MAGIC_LINE, NULL, magic_gpu, "tells of the GPUs (memory, clocks, power, processes) and of what computes here", NULL },
     { "sysinfo", "", "", MAGIC_LINE, NULL, magic_sysinfo, "lists what a measurement depends on: machine, system, versions, models", NULL },
     { "set", "config", "[NAME=VALUE...]", MAGIC_LINE | MAGIC_EQUALS, GROUPS(set), magic_set, "shows or sets defaults of options for the cells to come",
       "%set temperature=0.7 max_new_tokens=64\n%set temperature=default" },

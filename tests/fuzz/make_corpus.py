@@ -207,7 +207,7 @@ INT = struct.Struct("<i").pack
 
 def request(kind, messages=(), stops=(), ids=(), fit=((), (), (), ()), model="tiny", extra=b""):
     q = struct.pack("<Qii", 9, kind, 1) + b"".join(map(maybe, (model, "chat", None, "int8", None, None)))
-    q += struct.pack("<i", 512) + maybe("HOME=/x") + struct.pack("<i???d", 2, True, False, False, 600.0)
+    q += struct.pack("<i", 512) + maybe("HOME=/x") + struct.pack("<i???d?", 2, True, False, False, 600.0, True)
     q += items(*(maybe(role) + maybe(said) for role, said in messages)) + maybe(None) + SETTINGS
     q += items(*map(maybe, stops)) + items(*map(INT, ids)) + struct.pack("<ii?ii", 64, 0, True, 0, 3)
     return frame(REQUEST, q + b"".join(items(*(maybe(x) if isinstance(x, str) else INT(x) for x in a)) for a in fit) + extra)

@@ -63,7 +63,7 @@ struct dev_proj {
 struct lt; /* cuBLASLt, gemm.cu */
 struct backend {
     int device, sms, arch, smem_max; /* arch: 86; smem_max: bytes a block may ask for */
-    char isa[96];
+    char isa[96], pci[24];
     cudaStream_t stream;
     struct slab *slabs;
     struct packer *packer;       /* pack.cu's staging; NULL until the first fill */

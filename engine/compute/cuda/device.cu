@@ -75,6 +75,10 @@ static int describe(struct backend *be, struct err *e) {
     be->arch = 10 * d.major + d.minor;
     be->smem_max = (int)d.sharedMemPerBlockOptin;
     snprintf(be->isa, sizeof be->isa, "%.70s, sm_%d", d.name, be->arch);
+    if (d.pciDomainID)
+        snprintf(be->pci, sizeof be->pci, "%04x:%02x:%02x.0", d.pciDomainID, d.pciBusID & 255, d.pciDeviceID & 31);
+    else
+        snprintf(be->pci, sizeof be->pci, "%02x:%02x.0", d.pciBusID & 255, d.pciDeviceID & 31);
     if (be->arch < 80)
         return err_set(e, STATUS_DEVICE, "%.70s has compute capability %d.%d: 8.0 (A100, A10G) or newer is needed",
                        d.name, d.major, d.minor);
@@ -111,6 +115,7 @@ static void device_close(struct backend *be) {
     mem_free(be);
 }
 static const char *isa(const struct backend *be) { return be->isa; }
+static const char *pci(const struct backend *be) { return be->pci; }
 static int one(const struct backend *) { return 1; }
 static int chunk(const struct backend *) { return ROWS_MAX; }
 static bool kv(enum dtype dt) { return dt == DTYPE_F32 || dt == DTYPE_F16 || dt == DTYPE_Q8_0; }
@@ -216,5 +221,6 @@ extern "C" __attribute__((visibility("default"))) const struct backend_api *back
     api.marks = replay_marks;
     api.probe = probe;
     api.lost = lost;
+    api.pci = pci;
     return abi == BACKEND_ABI ? &api : NULL;
 }

@@ -32,6 +32,8 @@ static struct fake {
     bool hang;         /* the next jobs answer only when cancelled, or by fake_event */
     struct engine_profile profile;
     struct engine_done done;
+    const struct engine_gpu *card; /* of the machine */
+    int cards;
 } fake;
 
 static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER; /* the queue: the hub's thread reads it */
@@ -166,7 +168,9 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
                                          .bf16_gflops = 600,
                                          .memory_total = 8ull << 30,
                                          .memory_available = 4ull << 30,
-                                         .resident = 1ull << 28 };
+                                         .resident = 1ull << 28,
+                                         .card = fake.card,
+                                         .cards = q->gpus ? fake.cards : 0 };
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_SYSTEM, .u.system = s });
     }
     if (q->kind == ENGINE_REQ_PROFILE)

@@ -1,5 +1,6 @@
 /* What %load, %models, %fit, %generate and %profile ask of the engine and show of its answers. */
 #include "language/cells.h"
+#include <math.h>
 
 static void load_ends_as_a_sentence(void **state) {
     (void)state;
@@ -309,6 +310,81 @@ static void profile(void **state) {
     runs("%profile");
     says(out_plain(&o, -1), "! random weights (load format dummy): ");
 }
+static struct engine_gpu card[2] = { { .name = "NVIDIA A10G",
+                                       .pci = "00:1e.0",
+                                       .driver = "570.86",
+                                       .cuda = "12.8",
+                                       .memory_bytes = 24 * 1073741824.0,
+                                       .used_bytes = 1073741824.0,
+                                       .free_bytes = 23 * 1073741824.0,
+                                       .busy_percent = 37,
+                                       .memory_busy_percent = 12,
+                                       .sm_mhz = 1410,
+                                       .sm_max_mhz = 1710,
+                                       .memory_mhz = 6250,
+                                       .memory_max_mhz = 6251,
+                                       .power_w = 61.4,
+                                       .power_limit_w = 300,
+                                       .celsius = 42,
+                                       .energy_j = 12000,
+                                       .throttle = "nothing",
+                                       .ecc = "on",
+                                       .processes = 9,
+                                       .process = { { 7, true, "jaeda-engine", 536870912 },
+                                                    { 8, false, "python3", NAN } } },
+                                     { .name = "NVIDIA Odd", .processes = -1 } };
+/* Whatever a card does not tell is said so, and is no zero. */
+static void what_cards_tell(void **state) {
+    (void)state;
+    double *const absent[] = { &card[1].memory_bytes, &card[1].busy_percent,  &card[1].sm_mhz,
+                               &card[1].sm_max_mhz,   &card[1].memory_mhz,    &card[1].memory_max_mhz,
+                               &card[1].power_w,      &card[1].power_limit_w, &card[1].celsius,
+                               &card[1].energy_j,     &card[1].ecc_errors };
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++) *absent[i] = NAN;
+    fake.card = card;
+    fake.cards = 2;
+    runs("%gpu");
+    narrow(out_plain(&o, -1));
+    says(out_plain(&o, -1), "1.00 GiB used, 23.0 GiB free of 24.0 GiB");
+    says(out_plain(&o, -1), "61.4 of 300 W");
+    says(out_plain(&o, -1), "1,410 of 1,710 MHz");
+    says(out_plain(&o, -1), "on, 0 uncorrected errors since the driver was loaded");
+    says(out_plain(&o, -1), "jaeda-engine (pid 7, the engine) 512 MiB, python3 (pid 8), ");
+    says(out_plain(&o, -1), "GPU 1");
+    says(out_plain(&o, -1), "power         not supported");
+    says(out_plain(&o, -1), "processes     not supported");
+    runs("%sysinfo");
+    says(out_plain(&o, -1), "NVIDIA A10G, PCI 00:1e.0, driver 570.86, CUDA 12.8; memory: 1.00 GiB used");
+    fake.cards = 0;
+}
+static void a_profile_says_what_the_card_went_through(void **state) {
+    (void)state;
+    fake.profile = (struct engine_profile){ .runs = 1, .wall_ms = { 1, 1 }, .prompt_tokens = 100 };
+    runs("%profile");
+    assert_null(strstr(out_plain(&o, -1), "conditions"));
+    fake.profile.gpu = true;
+    runs("%profile");
+    says(out_plain(&o, -1), "NVML) does not tell");
+    fake.profile.before = fake.profile.after = card[0];
+    fake.profile.before.processes = fake.profile.after.processes = 1; /* the engine's own */
+    fake.profile.energy_j[0] = 25, fake.profile.energy_j[1] = 0.5;
+    runs("%profile");
+    says(out_plain(&o, -1), "conditions: NVIDIA A10G, PCI 00:1e.0, driver 570.86, CUDA 12.8");
+    says(out_plain(&o, -1), "25.0 J a prefill (0.250 J a token), 0.500 J a token of decode");
+    assert_null(strstr(out_plain(&o, -1), "! "));
+    snprintf(fake.profile.after.throttle, sizeof fake.profile.after.throttle, "power brake");
+    fake.profile.after.ecc_errors = 2;
+    fake.profile.after.processes = 2;
+    fake.profile.energy_j[1] = 0; /* the counter did not move: nothing is known */
+    runs("%profile");
+    says(out_plain(&o, -1), "(0.250 J a token), – J a token of decode");
+    fake.profile.energy_j[1] = NAN;
+    runs("%profile");
+    says(out_plain(&o, -1), "! the card was held down by power brake");
+    says(out_plain(&o, -1), "! 2 uncorrected memory errors");
+    says(out_plain(&o, -1), "! others are on this card");
+    says(out_plain(&o, -1), "this card does not count it");
+}
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = { T(load_ends_as_a_sentence),
@@ -318,6 +394,8 @@ int main(void) {
                                         T(an_input_goes_before_its_question),
                                         T(fit_is_a_table),
                                         T(lists_and_facts),
-                                        T(profile) };
+                                        T(profile),
+                                        T(what_cards_tell),
+                                        T(a_profile_says_what_the_card_went_through) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,7 @@ static const int ids[] = { -1, 7 }, contexts[] = { 1, 2, I }, batches[] = { I };
     { I, F, true }
 static const struct engine_req request = {
     /* clang-format off */
-    ENGINE_REQ_FIT, 3, "model", "session", "revision", "dtype", "kv", "format", I, "HOME=/x\nA=", I, true, true, true, D,
+    ENGINE_REQ_FIT, 3, "model", "session", "revision", "dtype", "kv", "format", I, "HOME=/x\nA=", I, true, true, true, D, true,
     messages, 3, "template", SAMPLING, BEAMS, stops, 3, ids, 2, I, I, true, I, I,
     { dtypes, machines, contexts, batches, 2, 1, 3, 1 },
     /* clang-format on */
@@ -36,11 +36,22 @@ static const struct engine_req request = {
     {                                                                                                                  \
         "name", "file", "arch", "dtype", "kv", "size", "template", "license", "format", "repo", "aliases", true, true, \
             "get", "gated", I, I, I, I, I, I, I, I, I, I, I, F, "stops", U, U, U, U, U, U, U, U, U, U, U, U, I,        \
-            "user", D, D, D, D, D, D, true, "notice"                                                                          \
+            "user", D, D, D, D, D, D, true, "notice"                                                                   \
     }
 static const struct engine_model models[] = { MODEL, { .name = "zero" }, MODEL };
 static const struct engine_machine fit_machines[] = { { "this", "device", U, D }, { "b", "c", U, D } };
 static const struct engine_fit_row fit_rows[] = { { I, "dtype", I, I, U, U, U, U, true, I, D } };
+#define GPU                                                                                                            \
+    {                                                                                                                  \
+        "name", "00:1e.0", "driver", "12.8", D, D, D, D, D, D, D, D, D, D, D, D, D, "throttle", "ecc", D, "peers", I,  \
+        {                                                                                                              \
+            { I, true, "p", D }, { I, true, "q", D }, { I, true, "r", D }, { I, true, "s", D }, { I, true, "t", D },   \
+                { I, true, "u", D }, { I, true, "v", D }, {                                                            \
+                I, true, "w", D                                                                                        \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+static const struct engine_gpu gpus[] = { GPU, { .name = "zero" }, GPU };
 static const struct engine_profile_row profile_rows[] = { { ENGINE_DECODE, -1, "op", "label", D, D, D, D },
                                                           { ENGINE_PREFILL, I, "op2", "label2", D, D, D, D } };
 static const struct engine_event events[] = {
@@ -48,14 +59,15 @@ static const struct engine_event events[] = {
     { ENGINE_EV_TEXT, U, { .text = { "a\0글", 5, 3 } }, NULL },
     { ENGINE_EV_PROFILE,
       U,
-      { .profile = { profile_rows, 2,        I, I, I, I,      I,    I,       { D, D }, { D, D },
-                     { D, D },     { D, D }, D, D, D, "int8", true, "dtype", "isa",    "model" } },
+      { .profile = { profile_rows, 2,        I,        I,        I,    I,        I,   I,
+                     { D, D },     { D, D }, { D, D }, { D, D }, D,    D,        D,   "int8",
+                     true,         "dtype",  "isa",    "model",  true, { D, D }, GPU, GPU } },
       NULL },
     { ENGINE_EV_MODELS, U, { .models = { models, 3 } }, NULL },
     { ENGINE_EV_SYSTEM,
       U,
-      { .system = { "cpu", "isa", "gpu", "backend", "version", I,     I, U, U, U, D, D,
-                    D,     D,     "ipc", "build",   "place",   "log", I, I, I, I, D, D } },
+      { .system = { "cpu", "isa", "gpu",   "backend", "version", I, I, U, U, U, D, D,    D,
+                    D,     "ipc", "build", "place",   "log",     I, I, I, I, D, D, gpus, 3 } },
       NULL },
     { ENGINE_EV_FIT, U, { .fit = { MODEL, fit_machines, fit_rows, 2, 1 } }, NULL },
     { ENGINE_EV_DONE,
@@ -143,6 +155,10 @@ static void same_event(struct engine_event *got, const struct engine_event *want
     case ENGINE_EV_PROFILE:
         assert_memory_equal(got->u.profile.row, profile_rows, sizeof profile_rows);
         got->u.profile.row = profile_rows;
+        break;
+    case ENGINE_EV_SYSTEM:
+        assert_memory_equal(got->u.system.card, gpus, sizeof gpus);
+        got->u.system.card = gpus;
         break;
     case ENGINE_EV_MODELS:
         assert_memory_equal(got->u.models.row, models, sizeof models);
