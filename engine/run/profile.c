@@ -138,11 +138,13 @@ static void finish(struct prof *p, struct models *m) {
     o->context = (int)p->ids.n + p->steps / 2;
     o->waited_ms = p->job->waited_us * 1e-3;
     const struct dtype_info *dt = dtype_info(dtype_parse(p->l->info.dtype));
-    const bool int8 = dt && dt->block > 1, bf16 = dt && dt->dt == DTYPE_BF16 && peaks.bf16_gflops > 0;
+    const bool bf16 = dt && dt->dt == DTYPE_BF16 && peaks.bf16_gflops > 0;
+    const bool fp16 = dt && !bf16 && dt->dt != DTYPE_F32 && peaks.fp16_gflops > 0; /* a GPU unpacks to fp16 */
+    const bool int8 = dt && !fp16 && dt->block > 1;
     o->dummy = p->l->source.dummy;
     o->stream_gbs = peaks.stream_gbs;
-    o->peak_gflops = int8 ? peaks.int8_gops : bf16 ? peaks.bf16_gflops : peaks.fp32_gflops;
-    snprintf(o->peak_kind, sizeof o->peak_kind, "%s", int8 ? "int8" : bf16 ? "bf16" : "fp32");
+    o->peak_gflops = fp16 ? peaks.fp16_gflops : int8 ? peaks.int8_gops : bf16 ? peaks.bf16_gflops : peaks.fp32_gflops;
+    snprintf(o->peak_kind, sizeof o->peak_kind, "%s", fp16 ? "fp16" : int8 ? "int8" : bf16 ? "bf16" : "fp32");
     snprintf(o->dtype, sizeof o->dtype, "%s", p->l->info.dtype);
     snprintf(o->isa, sizeof o->isa, "%s", p->l->api->isa(p->l->be));
     snprintf(o->model, sizeof o->model, "%s", p->l->info.name);

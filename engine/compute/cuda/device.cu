@@ -178,10 +178,13 @@ static int copy_gbs(struct backend *be, double *out, struct err *e) {
     return e->code;
 }
 static int probe(struct backend *be, struct peaks *out, struct err *e) {
-    double half = 0, bf = 0;
+    double half = 0, bf = 0, full = 0;
     *out = {};
     if (copy_gbs(be, &out->stream_gbs, e)) return e->code;
-    if (be->lt && (cuda_peak_gemm(be, DTYPE_F16, &half, e) || cuda_peak_gemm(be, DTYPE_BF16, &bf, e))) return e->code;
+    if (be->lt && (cuda_peak_gemm(be, DTYPE_F16, &half, e) || cuda_peak_gemm(be, DTYPE_BF16, &bf, e) ||
+                   cuda_peak_gemm(be, DTYPE_F32, &full, e)))
+        return e->code;
+    out->fp32_gflops = 1e3 * full;
     out->fp16_gflops = 1e3 * half;
     out->bf16_gflops = 1e3 * bf;
     return STATUS_OK;

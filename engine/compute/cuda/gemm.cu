@@ -179,13 +179,14 @@ void cuda_lt_close(struct backend *be) { lt_close(be->lt); }
 /* ---- the rate of a large product ---- */
 int cuda_peak_gemm(struct backend *be, enum dtype dt, double *tflops, struct err *e) {
     const int n = be->sms * 64 / 256 * 256 < 256 ? 256 : be->sms * 64 / 256 * 256; /* some whole waves of tiles */
-    const size_t bytes = (size_t)n * (size_t)n * 2;
+    const size_t bytes = (size_t)n * (size_t)n * bytes_of(dt), results = (size_t)n * (size_t)n * sizeof(float);
     char *p = NULL;
     cudaEvent_t at[2] = { NULL, NULL };
-    if (cuda_check(be, cudaMalloc((void **)&p, 4 * bytes + LT_WORKSPACE), "measuring", e) ||
+    if (cuda_check(be, cudaMalloc((void **)&p, 2 * bytes + results + LT_WORKSPACE), "measuring", e) ||
         cuda_check(be, cudaMemsetAsync(p, 0x2c, 2 * bytes, be->stream), "measuring", e)) /* small numbers, not zeros */
         return cudaFree(p), e->code;
-    const struct product q = { p, p + bytes, (float *)(p + 2 * bytes), n, n, n, n, n, n, dt, false, p + 4 * bytes };
+    const struct product q = { p,  p + bytes, (float *)(p + 2 * bytes), n, n, n, n, n, n,
+                               dt, false,     p + 2 * bytes + results };
     for (int i = 0; i < 2; i++) cuda_check(be, cudaEventCreate(&at[i]), "measuring", e);
     for (int i = 0; i < PROBE_RUNS && !e->code; i++) {
         float ms = 0;
