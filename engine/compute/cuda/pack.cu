@@ -238,20 +238,6 @@ static double now_ms() {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
-static int open_packer(struct backend *be, struct err *e) {
-    struct packer *k = be->packer = (struct packer *)mem_zero(1, sizeof *k);
-    if (!k) return err_set(e, STATUS_NOMEM, "no memory to pack weights");
-    k->bytes = STAGE;
-    if (cuda_check(be, cudaStreamCreateWithFlags(&k->copies, cudaStreamNonBlocking), "staging", e)) return e->code;
-    for (int i = 0; i < 2 && !e->code; i++)
-        if (cuda_check(be, cudaMalloc((void **)&k->stage[i], k->bytes), "staging", e) ||
-            cuda_check(be, cudaEventCreateWithFlags(&k->copied[i], cudaEventDisableTiming), "staging", e) ||
-            cuda_check(be, cudaEventCreate(&k->begun[i]), "staging", e))
-            break;
-        else
-            cuda_check(be, cudaEventCreate(&k->done[i]), "staging", e);
-    return e->code;
-}
 static void close_packer(struct backend *be) {
     struct packer *k = be->packer;
     if (!k) return;
@@ -265,6 +251,22 @@ static void close_packer(struct backend *be) {
     if (k->copies) cudaStreamDestroy(k->copies);
     mem_free(k);
     be->packer = NULL;
+}
+static int open_packer(struct backend *be, struct err *e) {
+    struct packer *k = be->packer = (struct packer *)mem_zero(1, sizeof *k);
+    if (!k) return err_set(e, STATUS_NOMEM, "no memory to pack weights");
+    k->bytes = STAGE;
+    cuda_check(be, cudaStreamCreateWithFlags(&k->copies, cudaStreamNonBlocking), "room to stage weights", e);
+    for (int i = 0; i < 2 && !e->code; i++)
+        if (cuda_check(be, cudaMalloc((void **)&k->stage[i], k->bytes), "room to stage weights", e) ||
+            cuda_check(be, cudaEventCreateWithFlags(&k->copied[i], cudaEventDisableTiming), "room to stage weights",
+                       e) ||
+            cuda_check(be, cudaEventCreate(&k->begun[i]), "room to stage weights", e))
+            break;
+        else
+            cuda_check(be, cudaEventCreate(&k->done[i]), "room to stage weights", e);
+    if (e->code) close_packer(be); /* the next load begins anew */
+    return e->code;
 }
 void cuda_pack_close(struct backend *be) {
     close_packer(be);
