@@ -103,6 +103,7 @@ cuda_op cuda_proj; /* linear.cu: PROJ and LINEAR; chooses among the ways below *
 /* Each takes what it can: true when it has (or e is filled), false: not this shape. rows: live rows of the step. */
 bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows,
                    struct err *e); /* decode.cu: up to 4 rows */
+bool cuda_proj_some(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* decode.cu: up to 16 */
 bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* gemm.cu: cuBLASLt */
 bool cuda_proj_any(const struct run *r, const struct dev_proj *f, int rows,
                    struct err *e);                                                   /* linear.cu: all, in exact f32 */
@@ -110,6 +111,7 @@ void cuda_proj_of(struct dev_proj *f, const struct run *r, const struct op_call 
 
 /* Scratch bytes that one call needs of r->scratch; be: the device. */
 size_t cuda_proj_scratch(const struct backend *be, const struct op_call *c);
+size_t cuda_proj_some_scratch(const struct op_call *c);                           /* decode.cu */
 size_t cuda_proj_many_scratch(const struct backend *be, const struct op_call *c); /* gemm.cu */
 size_t cuda_attn_scratch(const struct backend *be, const struct op_call *c);
 size_t cuda_next_scratch(const struct backend *be, const struct op_call *c);

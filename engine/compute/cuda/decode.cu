@@ -1,15 +1,26 @@
-/* decode.cu - PROJ for up to 4 rows: reading the weights is all the time there is. A block takes tiles of 16 result rows, its
+/* decode.cu - PROJ for up to 16 rows: reading the weights is all the time there is. A block takes tiles of 16 result rows, its
  * warps share the columns. Each lane reads 16 bytes of row g and of row g + 8 of the tile, straight from the packed rows:
  * which columns meet in one mma is free as long as weights and inputs agree, and the layouts of cuda.h are made so that lane t
  * always holds columns 8t..8t+7 of a group of 32. Numbers of 4 and 8 bits become f16 exactly, a group's products are
  * multiplied by its scale in fp32. Of the 8 columns of an mma a row of the step takes two, x = high + low part, so that
- * inputs keep 22 bits (bf16: 16); where shared memory is short, one. */
+ * inputs keep 22 bits (bf16: 16); where shared memory is short, one. From 5 rows on a row takes one column, and inputs come
+ * as 16-bit numbers out of the second cache, where they fit whatever their number. */
 #include "compute/cuda/proj.h"
 
-enum { THREADS = 256, WARPS = THREADS / WARP, ROWS = 4, TILE = 16, UNITS = 4, PAD = 32, GROUP = 32 };
+enum {
+    THREADS = 256,
+    WARPS = THREADS / WARP,
+    ROWS = 4,
+    SOME = 16,
+    TILE = 16,
+    UNITS = 4,
+    PAD = 32,
+    GROUP = 32,
+    COLUMNS = 8
+};
 enum number { HALF, BRAIN, BYTE, NIBBLE, SIX };
 
-struct staged { /* one input in shared memory: `columns` rows of `stride` 16-bit numbers; sums of each group, or NULL */
+struct staged { /* one input: `columns` rows of `stride` 16-bit numbers; sums of each group, or NULL */
     uint16_t *x;
     float *sums;
     int stride, columns, groups;
@@ -153,9 +164,9 @@ __device__ static void unit(float acc[4], const struct matrix *m, const struct s
                    which);
     }
 }
-/* Products of rows row0 (of lane's g) and row1 with every column of the mma, over this warp's share of the columns. */
-template <int NUMBER>
-__device__ static void tile_dot(float acc[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
+/* Products of rows row0 (of lane's g) and row1 with every column of N mmas, over this warp's share of the columns. */
+template <int NUMBER, int N>
+__device__ static void tile_dot(float (*acc)[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
     const int width = NUMBER == NIBBLE ? 128 : NUMBER <= BRAIN ? 32 : 64, units = m->ld / width, t = lane_of() % 4;
     const size_t bytes = row_bytes(m->form, m->ld);
     const char *p = m->p + (size_t)row0 * bytes + 16 * t, *q = m->p + (size_t)row1 * bytes + 16 * t;
@@ -171,18 +182,20 @@ __device__ static void tile_dot(float acc[4], const struct matrix *m, const stru
         }
 #pragma unroll
         for (int k = 0; k < UNITS; k++)
-            if (first + k < units) unit<NUMBER>(acc, m, x, u[k], w[k], { first + k, row0, row1 });
+            for (int n = 0; n < N; n++)
+                if (first + k < units) unit<NUMBER>(acc[n], m, &x[n], u[k], w[k], { first + k, row0, row1 });
     }
 }
-__device__ static void any_tile(float acc[4], const struct dev_term *t, const struct staged *x, int row0, int row1) {
+template <int N>
+__device__ static void any_tile(float (*acc)[4], const struct dev_term *t, const struct staged *x, int row0, int row1) {
     switch (t->w.form) {
-    case DTYPE_F16: tile_dot<HALF>(acc, &t->w, x, row0, row1); break;
-    case DTYPE_BF16: tile_dot<BRAIN>(acc, &t->w, x, row0, row1); break;
-    case DTYPE_Q6_K: tile_dot<SIX>(acc, &t->w, x, row0, row1); break;
+    case DTYPE_F16: tile_dot<HALF, N>(acc, &t->w, x, row0, row1); break;
+    case DTYPE_BF16: tile_dot<BRAIN, N>(acc, &t->w, x, row0, row1); break;
+    case DTYPE_Q6_K: tile_dot<SIX, N>(acc, &t->w, x, row0, row1); break;
     case DTYPE_Q4_0:
     case DTYPE_Q4_1:
-    case DTYPE_Q4_K: tile_dot<NIBBLE>(acc, &t->w, x, row0, row1); break;
-    default: tile_dot<BYTE>(acc, &t->w, x, row0, row1); break;
+    case DTYPE_Q4_K: tile_dot<NIBBLE, N>(acc, &t->w, x, row0, row1); break;
+    default: tile_dot<BYTE, N>(acc, &t->w, x, row0, row1); break;
     }
 }
 
@@ -197,36 +210,38 @@ __device__ static int tile_row(const struct dev_proj *f, const struct dev_seg *s
 __device__ static bool turns(const struct dev_proj *f, const struct dev_seg *s, int tile) {
     return s->rope && tile % (f->head_dim / TILE) < f->rot / TILE;
 }
-__device__ static void put_tile(const struct few_args *a, const struct dev_seg *s, int tile, const float *red) {
-    const int g = (int)threadIdx.x % 8, i = (int)threadIdx.x / 8;
-    if (i >= a->rows) return;
+/* The warps' shares of a tile become results; red: `each` numbers a row, a tile a warp, for each term. */
+__device__ static void put_tile(const struct dev_proj *f, const struct dev_seg *s, int tile, const float *red,
+                                int2 rows_each) {
+    const int g = (int)threadIdx.x % 8, i = (int)threadIdx.x / 8, each = rows_each.y;
+    if (i >= rows_each.x) return;
     float v[2][2] = { { 0, 0 }, { 0, 0 } }; /* [row g, row g + 8][term] */
     for (int t = 0; t < s->terms; t++)
         for (int w = 0; w < WARPS; w++)
-            for (int k = 0; k < 2; k++) v[k][t] += red[((t * WARPS + w) * TILE + g + 8 * k) * ROWS + i];
-    const int r0 = tile_row(&a->f, s, tile, g), r1 = tile_row(&a->f, s, tile, g + 8);
-    if (turns(&a->f, s, tile)) {
-        finish(&a->f, s, i, make_int2(r0, r1), v[0], v[1]);
+            for (int k = 0; k < 2; k++) v[k][t] += red[((t * WARPS + w) * TILE + g + 8 * k) * each + i];
+    const int r0 = tile_row(f, s, tile, g), r1 = tile_row(f, s, tile, g + 8);
+    if (turns(f, s, tile)) {
+        finish(f, s, i, make_int2(r0, r1), v[0], v[1]);
         return;
     }
-    if (r0 < s->t[0].w.rows) finish(&a->f, s, i, make_int2(r0, -1), v[0], v[0]);
-    if (r1 < s->t[0].w.rows) finish(&a->f, s, i, make_int2(r1, -1), v[1], v[1]);
+    if (r0 < s->t[0].w.rows) finish(f, s, i, make_int2(r0, -1), v[0], v[0]);
+    if (r1 < s->t[0].w.rows) finish(f, s, i, make_int2(r1, -1), v[1], v[1]);
 }
 __device__ static void sum_tile(const struct few_args *a, const struct dev_seg *s, int tile, char *room, float *red) {
     const int g = lane_of() / 4, t = lane_of() % 4, last = s->t[0].w.rows - 1;
     const int r0 = tile_row(&a->f, s, tile, g), r1 = tile_row(&a->f, s, tile, g + 8);
     for (int k = 0; k < s->terms; k++) {
-        float acc[4] = { 0, 0, 0, 0 };
+        float acc[1][4] = { { 0, 0, 0, 0 } };
         const struct staged x = staged_of(a, s->t[k].in, room);
-        any_tile(acc, &s->t[k], &x, r0 < last ? r0 : last, r1 < last ? r1 : last);
+        any_tile<1>(acc, &s->t[k], &x, r0 < last ? r0 : last, r1 < last ? r1 : last);
         float *at = red + (k * WARPS + warp_of()) * TILE * ROWS;
         for (int h = 0; h < 2; h++) { /* rows g and g + 8 */
             float *to = at + (g + 8 * h) * ROWS;
             if (a->both) {
-                to[t] = acc[2 * h] + acc[2 * h + 1];
+                to[t] = acc[0][2 * h] + acc[0][2 * h + 1];
             } else if (t < ROWS / 2) {
-                to[2 * t] = acc[2 * h];
-                to[2 * t + 1] = acc[2 * h + 1];
+                to[2 * t] = acc[0][2 * h];
+                to[2 * t + 1] = acc[0][2 * h + 1];
             }
         }
     }
@@ -252,7 +267,47 @@ __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_constant__
         const struct dev_seg *s = &a.f.seg[seg];
         sum_tile(&a, s, tile - a.first[seg], room, red + parity * RED);
         __syncthreads(); /* every warp's sums are there; two tiles on, the first half of red has been read */
-        put_tile(&a, s, tile - a.first[seg], red + parity * RED);
+        put_tile(&a.f, s, tile - a.first[seg], red + parity * RED, make_int2(a.rows, ROWS));
+    }
+}
+
+/* ---- 5 to 16 rows ---- */
+struct some_args {
+    struct dev_proj f;
+    int rows, first[SEGS + 1], ld[FEEDS];
+    uint16_t *x[FEEDS];
+};
+template <int N>
+__device__ static void sum_some(const struct some_args *a, const struct dev_seg *s, int tile, float *red) {
+    const int g = lane_of() / 4, t = lane_of() % 4, last = s->t[0].w.rows - 1;
+    const int r0 = tile_row(&a->f, s, tile, g), r1 = tile_row(&a->f, s, tile, g + 8);
+    for (int k = 0; k < s->terms; k++) {
+        float acc[N][4];
+        struct staged x[N];
+        const int in = s->t[k].in;
+        for (int n = 0; n < N; n++) {
+            x[n] = {
+                a->x[in] + (size_t)(COLUMNS * n) * (size_t)a->ld[in], NULL, a->ld[in], a->rows - COLUMNS * n, 0, false
+            };
+            for (int i = 0; i < 4; i++) acc[n][i] = 0;
+        }
+        any_tile<N>(acc, &s->t[k], x, r0 < last ? r0 : last, r1 < last ? r1 : last);
+        float *at = red + (k * WARPS + warp_of()) * TILE * COLUMNS * N;
+        for (int n = 0; n < N; n++)
+            for (int i = 0; i < 4; i++) at[(g + i / 2 * 8) * COLUMNS * N + COLUMNS * n + 2 * t + i % 2] = acc[n][i];
+    }
+}
+template <int N> __global__ void __launch_bounds__(THREADS, 2) some_kernel(const __grid_constant__ struct some_args a) {
+    SMEM(float, red);
+    enum { RED = 2 * WARPS * TILE * COLUMNS * N };
+    if (STOPPED(a.f.step)) return;
+    int parity = 0;
+    for (int tile = (int)blockIdx.x, seg = 0; tile < a.first[a.f.segs]; tile += (int)gridDim.x, parity = !parity) {
+        while (tile >= a.first[seg + 1]) seg++;
+        const struct dev_seg *s = &a.f.seg[seg];
+        sum_some<N>(&a, s, tile - a.first[seg], red + parity * RED);
+        __syncthreads(); /* every warp's sums are there; two tiles on, the first half of red has been read */
+        put_tile(&a.f, s, tile - a.first[seg], red + parity * RED, make_int2(a.rows, COLUMNS * N));
     }
 }
 
@@ -317,5 +372,55 @@ bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows, stru
     if (blocks > a.first[f->segs]) blocks = a.first[f->segs];
     launch(few_kernel, dim3((unsigned)blocks), dim3(THREADS), bytes, r->stream, a);
     cuda_launched(r->be, "a product", e);
+    return true;
+}
+static size_t some_bytes(int cols) { return (size_t)SOME * (size_t)((cols + 127) / 128 * 128) * sizeof(uint16_t); }
+size_t cuda_proj_some_scratch(const struct op_call *c) {
+    const struct proj f = proj_of(c);
+    size_t bytes = 0;
+    for (int i = 0; i < f.feeds; i++) bytes += some_bytes(c->m[f.feed[i].x].cols);
+    return bytes;
+}
+template <int N> static void launch_some(const struct run *r, const struct some_args *a, struct err *e) {
+    const size_t bytes = 4 * WARPS * TILE * COLUMNS * N * sizeof(float);
+    int blocks = 1;
+    if (cuda_check(r->be, cudaFuncSetAttribute(some_kernel<N>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                   "a product", e) ||
+        cuda_check(r->be, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, some_kernel<N>, THREADS, bytes),
+                   "a product", e))
+        return;
+    blocks = (blocks < 1 ? 1 : blocks) * r->be->sms;
+    if (blocks > a->first[a->f.segs]) blocks = a->first[a->f.segs];
+    launch(some_kernel<N>, dim3((unsigned)blocks), dim3(THREADS), bytes, r->stream, *a);
+    cuda_launched(r->be, "a product", e);
+}
+bool cuda_proj_some(const struct run *r, const struct dev_proj *f, int rows, struct err *e) {
+    struct some_args a = {};
+    enum dtype kind[FEEDS] = {};
+    if (rows > SOME) return false;
+    a.f = *f;
+    a.rows = rows;
+    for (int k = 0; k < f->segs; k++) {
+        if (!takes(f, &f->seg[k])) return false;
+        a.first[k + 1] = a.first[k] + (f->seg[k].t[0].w.rows + TILE - 1) / TILE;
+        for (int t = 0; t < f->seg[k].terms; t++) {
+            const struct dev_term *term = &f->seg[k].t[t];
+            const enum dtype want = term->w.form == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F16;
+            if (minima(term->w.form) || (kind[term->in] && kind[term->in] != want)) return false;
+            kind[term->in] = want;
+        }
+    }
+    char *at = r->scratch;
+    for (int k = 0; k < f->ins && !e->code; k++) {
+        a.x[k] = (uint16_t *)at;
+        a.ld[k] = (f->in[k].cols + 127) / 128 * 128;
+        at += some_bytes(f->in[k].cols);
+        if (kind[k]) cuda_proj_feed(r, f, k, rows, { a.x[k], a.ld[k], kind[k] }, e);
+    }
+    if (e->code) return true;
+    if (rows <= COLUMNS)
+        launch_some<1>(r, &a, e);
+    else
+        launch_some<2>(r, &a, e);
     return true;
 }

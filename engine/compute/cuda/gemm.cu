@@ -62,6 +62,13 @@ __global__ void bias_kernel(float *y, int ld, const float *a, const float *b, in
     y[(size_t)blockIdx.y * (size_t)ld + j] += (a ? a[j] : 0) + (b ? b[j] : 0);
 }
 
+int cuda_proj_feed(const struct run *r, const struct dev_proj *f, int k, int rows, struct fed to, struct err *e) {
+    struct feeding a = { f->in[k], {}, to.p, to.ld, to.kind, r->step };
+    if (a.in.norm >= 0) a.norm = f->norm[a.in.norm];
+    launch(feed_kernel, dim3((unsigned)rows), dim3(THREADS), THREADS / WARP * sizeof(float), r->stream, a);
+    return cuda_launched(r->be, "a product's inputs", e);
+}
+
 /* ---- one PROJ ---- */
 struct many { /* pieces of scratch */
     const struct run *r;
@@ -74,11 +81,8 @@ static int feed(struct many *m, int slot, int in, const struct matrix *w, struct
     const enum dtype kind = kind_of(w->form);
     const int what = in * 64 + (int)kind;
     if (m->fed[slot] == what) return STATUS_OK;
-    struct feeding f = { m->f->in[in], {}, m->feed[slot], w->ld, kind, m->r->step };
-    if (f.in.norm >= 0) f.norm = m->f->norm[f.in.norm];
-    launch(feed_kernel, dim3((unsigned)m->rows), dim3(THREADS), THREADS / WARP * sizeof(float), m->r->stream, f);
     m->fed[slot] = what;
-    return cuda_launched(m->r->be, "a product's inputs", e);
+    return cuda_proj_feed(m->r, m->f, in, m->rows, { m->feed[slot], w->ld, kind }, e);
 }
 /* y = (y +) the fed rows times one matrix. */
 static int multiply(struct many *m, int slot, const struct matrix *w, float *y, int y_ld, bool add, struct err *e) {
@@ -135,8 +139,7 @@ static void most(size_t *to, size_t n) {
 }
 static struct sizes sizes_of(const struct op_call *c) {
     struct sizes s = { { 0, 0 }, 0, { 0, 0 } };
-    const struct proj f =
-        c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, [](const struct weight *) { return 0; });
+    const struct proj f = proj_of(c);
     for (int i = 0; i < f.segs; i++)
         for (int t = 0; t < f.seg[i].terms; t++) {
             const struct weight *w = f.seg[i].t[t].w;
@@ -149,8 +152,7 @@ static struct sizes sizes_of(const struct op_call *c) {
     return s;
 }
 size_t cuda_proj_many_scratch(const struct backend *, const struct op_call *c) {
-    const struct proj f =
-        c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, [](const struct weight *) { return 0; });
+    const struct proj f = proj_of(c);
     if (c->m[f.feed[0].x].rows <= FEW) return 0;
     const struct sizes s = sizes_of(c);
     return up(s.feed[0]) + up(s.feed[1]) + up(s.slab) + up(s.product[0]) + up(s.product[1]) + LT_WORKSPACE;

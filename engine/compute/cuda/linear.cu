@@ -18,8 +18,11 @@ static void segment(struct dev_seg *to, const struct op_call *c, const struct se
     for (int t = 0; t < s->terms; t++) to->t[t] = { s->t[t].w->packed->m, vector_of(s->t[t].b), s->t[t].feed };
 }
 static int kind(const struct weight *) { return 0; }
+struct proj proj_of(const struct op_call *c) {
+    return c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, kind);
+}
 void cuda_proj_of(struct dev_proj *to, const struct run *r, const struct op_call *c) {
-    const struct proj f = c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, kind);
+    const struct proj f = proj_of(c);
     memset(to, 0, sizeof *to);
     for (int i = 0; i < f.norms; i++) {
         const struct norm_of *n = &f.norm[i];
@@ -84,12 +87,16 @@ bool cuda_proj_any(const struct run *r, const struct dev_proj *f, int rows, stru
 int cuda_proj(const struct run *r, const struct op_call *c, struct err *e) {
     struct dev_proj f;
     cuda_proj_of(&f, r, c);
-    const struct proj p = c->op == OP_PROJ ? *(const struct proj *)c->priv : fuse_linear(c, kind);
+    const struct proj p = proj_of(c);
     const struct mat *x = &c->m[p.feed[0].x];
     const int rows = x->dim == DIM_FIXED ? x->rows : r->n[x->dim];
     if (cuda_proj_few(r, &f, rows, e) || e->code) return e->code;
+    if (cuda_proj_some(r, &f, rows, e) || e->code) return e->code;
     if (cuda_proj_many(r, &f, rows, e) || e->code) return e->code;
     cuda_proj_any(r, &f, rows, e);
     return e->code;
 }
-size_t cuda_proj_scratch(const struct backend *be, const struct op_call *c) { return cuda_proj_many_scratch(be, c); }
+size_t cuda_proj_scratch(const struct backend *be, const struct op_call *c) {
+    const size_t some = cuda_proj_some_scratch(c), many = cuda_proj_many_scratch(be, c);
+    return some > many ? some : many;
+}

@@ -3,6 +3,14 @@
 #define JAEDA_COMPUTE_CUDA_PROJ_H
 #include "compute/cuda/unpack.h"
 
+struct proj proj_of(const struct op_call *c); /* linear.cu: of OP_PROJ and OP_LINEAR */
+/* gemm.cu: input k, normalised where it is to be, as rows of `ld` numbers of a kind (F32, F16, BF16), zeros behind the last. */
+struct fed {
+    void *p;
+    int ld;
+    enum dtype kind;
+};
+int cuda_proj_feed(const struct run *r, const struct dev_proj *f, int k, int rows, struct fed to, struct err *e);
 /* A task of a segment is one result row, or (rope) two that turn together: y -1: alone. */
 __host__ __device__ static inline int tasks_of(const struct dev_proj *f, const struct dev_seg *s) {
     return s->rope ? s->t[0].w.rows / f->head_dim * (f->head_dim - f->rot / 2) : s->t[0].w.rows;

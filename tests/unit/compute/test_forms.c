@@ -350,7 +350,7 @@ static void test_dummies(void **state) {
     static struct weight w;
     static float before[ROWS * MOST];
     const int n = ROWS * MOST, had = threads;
-    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f += kit_times(20) == 20 ? 1 : 3) {
         double mean = 0, square = 0;
         dummy(&w, forms[f], 7, 1);
         memcpy(before, stored, sizeof before);
