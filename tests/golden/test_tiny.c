@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 /* after setjmp.h and stdarg.h, which it needs */
 #include <cmocka.h>
@@ -153,9 +154,17 @@ static bool run(const char *name, struct rig_options o, double tolerance) {
     vectors_close(&v);
     return there;
 }
+static bool on_device(void) {
+    const char *name = getenv("JAEDA_TEST_BACKEND");
+    return name && *name && strcmp(name, "cpu") != 0;
+}
+/* A device has one instruction set; it multiplies rows of a prompt in 16 bits unless weights have 32. */
 static void every_isa(const char *name, enum dtype want, double tolerance) {
     int ran = 0;
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+    if (on_device() && strstr(getenv("JAEDA_TEST_BACKEND"), "-emu") && !strcmp(name, "neox-30003"))
+        return; /* 30,080 rows take minutes on the emulated device; real ones have the time */
+    if (on_device() && want != DTYPE_F32) tolerance = fmax(tolerance, 0.05);
+    for (size_t i = 0; i < (on_device() ? 1 : sizeof isas / sizeof *isas); i++)
         for (int fuse = 0; fuse < 2; fuse++)
             ran += run(name, (struct rig_options){ .want = want, .fuse = fuse, .isa = isas[i], .threads = 1 + fuse },
                        tolerance);

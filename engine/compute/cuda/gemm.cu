@@ -75,11 +75,11 @@ struct many { /* pieces of scratch */
     const struct dev_proj *f;
     int rows;
     char *feed[2], *slab, *product[2], *workspace;
-    int fed[2]; /* which input lies in feed[i], times DTYPE numbers; -1: none */
+    int fed[2]; /* which input lies in feed[i], of which kind and length; -1: none */
 };
 static int feed(struct many *m, int slot, int in, const struct matrix *w, struct err *e) {
     const enum dtype kind = kind_of(w->form);
-    const int what = in * 64 + (int)kind;
+    const int what = (in * 64 + (int)kind) * 65536 + w->ld / 64; /* forms are padded differently */
     if (m->fed[slot] == what) return STATUS_OK;
     m->fed[slot] = what;
     return cuda_proj_feed(m->r, m->f, in, m->rows, { m->feed[slot], w->ld, kind }, e);

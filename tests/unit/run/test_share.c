@@ -169,13 +169,15 @@ static void a_lane_does_not_wait_for_another(void **state) {
         .kind = ENGINE_REQ_PROFILE, .prompt_tokens = 40, .max_new_tokens = 16, .runs = 100
     };
     const struct engine_req quick = writing("hello", 8, 3);
-    const uint64_t first = submit(a, &slow), second = submit(a, &quick);
+    const uint64_t first = submit(a, &slow), again = submit(a, &slow), second = submit(a, &quick);
     assert_int_equal(wait_for(a, second).done.new_tokens, 8);
     assert_int_equal(status(a).model[0].sessions, 1); /* the side job's cache went with it */
     struct end h = ask(a, (struct engine_req){ .kind = ENGINE_REQ_UNLOAD, .lane = 1 });
     assert_int_equal(h.fail.code, STATUS_BUSY);
     worker_cancel(a, first);
+    worker_cancel(a, again);
     wait_for(a, first);
+    wait_for(a, again);
 }
 static void ask_both_to_load(struct end *x, struct end *y) {
     const struct engine_req q = { .kind = ENGINE_REQ_LOAD, .model = TINY, .dtype = "fp32" };
