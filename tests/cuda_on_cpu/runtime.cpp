@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <vector>
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
@@ -71,11 +72,15 @@ static const void *scheduler_stack;
 static size_t scheduler_bytes;
 static void before_switch(void **fake, const void *stack, size_t n) { __sanitizer_start_switch_fiber(fake, stack, n); }
 static void after_switch(void *fake, const void **stack, size_t *n) { __sanitizer_finish_switch_fiber(fake, stack, n); }
+static void clean_stack(unsigned i) { /* frames of a thread that has ended never returned */
+    __asan_unpoison_memory_region(stacks + (size_t)i * STACK, STACK);
+}
 #else
 static const void *scheduler_stack;
 static size_t scheduler_bytes;
 static void before_switch(void **, const void *, size_t) {}
 static void after_switch(void *, const void **, size_t *) {}
+static void clean_stack(unsigned) {}
 #endif
 static void leave(int state) {
     lane *const self = emu::me;
@@ -239,6 +244,7 @@ static void run_block() {
         lanes[i].lin = i;
         lanes[i].tid = { i % emu::block.x, i / emu::block.x % emu::block.y, i / emu::block.x / emu::block.y };
         copies[i] = groups[i] = 0;
+        clean_stack(i);
         prepare(i, entry);
     }
     for (unsigned w = 0; w < warps; w++) order[w] = w;
