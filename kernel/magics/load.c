@@ -107,6 +107,12 @@ static void read_line(struct doc *d, const struct engine_model *m) {
         doc_line(d, "read %s%s%s: %s in %s, %s/s (%s); ready after %s", base_name(m->file), m->format[0] ? ", " : "",
                  m->format, size, read, rate, m->from_page_cache ? "page cache" : "disk", total);
     }
+    if (m->copy_ms > 0) { /* a device of its own memory */
+        format_seconds(read, m->disk_ms * 1e-3);
+        format_seconds(size, m->copy_ms * 1e-3);
+        format_seconds(rate, m->pack_ms * 1e-3);
+        doc_line(d, "side by side: waiting for the file %s, copying to the GPU %s, packing there %s", read, size, rate);
+    }
 }
 /* missing: why the weights could not be had, when random ones stand in for them; took_s: the whole request. */
 static json_t *loaded_bundle(const struct engine_model *m, const struct err *missing, double took_s) {
