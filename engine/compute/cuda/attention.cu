@@ -163,34 +163,40 @@ __device__ static void hand_in(const struct attn_args *a, const struct attn_at *
     }
     put_out(a, w, mine);
 }
-template <int LANES>
-__global__ void __launch_bounds__(THREADS) attn_kernel(const __grid_constant__ struct attn_args a) {
+template <int LANES> __device__ static void one_query(const struct attn_args *a, int row) {
     SMEM(float, room);
-    if (STOPPED(a.step)) return;
-    struct attn_at w = { (int)blockIdx.z, (int)blockIdx.y, (int)blockIdx.y / (a.heads / a.kv_heads), 0, 0 };
-    int len = a.rows;
-    if (a.causal) {
-        w.base = a.step->row[w.row].kv;
-        len = a.step->row[w.row].at + 1;
+    struct attn_at w = { row, (int)blockIdx.y, (int)blockIdx.y / (a->heads / a->kv_heads), 0, 0 };
+    int len = a->rows;
+    if (a->causal) {
+        w.base = a->step->row[row].kv;
+        len = a->step->row[row].at + 1;
     }
-    if (a.fast && attn_is_plain_tile(a.step, w.row / ATTN_TILE, a.n)) return; /* flash.cu has it */
     int per = (len + (int)gridDim.x - 1) / (int)gridDim.x;
     per = per < SHARE_LEAST ? SHARE_LEAST : (per + SHARE_LEAST - 1) / SHARE_LEAST * SHARE_LEAST;
     const int shares = (len + per - 1) / per;
     w.from = (int)blockIdx.x * per;
     if (w.from >= len) return;
     const int to = w.from + per < len ? w.from + per : len, d0 = lane_of() % LANES * DIMS, keys = WARP / LANES;
-    const float *x = a.q + (size_t)w.row * (size_t)a.q_ld + (size_t)w.head * (size_t)a.head_dim;
+    const float *x = a->q + (size_t)row * (size_t)a->q_ld + (size_t)w.head * (size_t)a->head_dim;
     float q[DIMS];
-    for (int d = 0; d < DIMS; d++) q[d] = d0 + d < a.head_dim ? x[d0 + d] * a.scale : 0;
+    for (int d = 0; d < DIMS; d++) q[d] = d0 + d < a->head_dim ? x[d0 + d] * a->scale : 0;
     struct share mine = { -INFINITY, 0, {} };
     for (int t = w.from; t < to; t += BATCH * WARPS * keys)
-        some_keys<LANES>(&mine, q, &a, w, t + warp_of() * keys + lane_of() / LANES, to);
+        some_keys<LANES>(&mine, q, a, w, t + warp_of() * keys + lane_of() / LANES, to);
     gather<LANES>(&mine, room);
     if (shares > 1)
-        hand_in<LANES>(&a, &w, &mine, shares);
+        hand_in<LANES>(a, &w, &mine, shares);
     else if (threadIdx.x < LANES)
-        put_out(&a, &w, &mine);
+        put_out(a, &w, &mine);
+}
+template <int LANES>
+__global__ void __launch_bounds__(THREADS) attn_kernel(const __grid_constant__ struct attn_args a) {
+    if (STOPPED(a.step)) return;
+    if (a.per == ATTN_TILE && attn_is_plain_tile(a.step, (int)blockIdx.z, a.n)) return; /* flash.cu has it */
+    for (int i = (int)blockIdx.z * a.per; i < a.n && i < ((int)blockIdx.z + 1) * a.per; i++) {
+        one_query<LANES>(&a, i);
+        __syncthreads(); /* the next one uses the same room */
+    }
 }
 
 /* ---- launch ---- */
@@ -229,10 +235,10 @@ int cuda_attn(const struct run *r, const struct op_call *c, struct err *e) {
     a.step = r->step;
     a.scratch = (float *)r->scratch;
     a.counter = r->counter;
-    a.fast = a.causal && cuda_attn_tiles(r, &a, e);
+    a.per = a.causal && a.n > ATTN_TILE && cuda_attn_tiles(r, &a, e) ? ATTN_TILE : 1;
     if (e->code) return e->code;
     const int lanes = s->head_dim <= 64 ? 8 : s->head_dim <= 128 ? 16 : 32, shares = shares_of(r->be, a.n, a.heads);
-    const dim3 grid((unsigned)shares, (unsigned)a.heads, (unsigned)a.n);
+    const dim3 grid((unsigned)shares, (unsigned)a.heads, (unsigned)((a.n + a.per - 1) / a.per));
     const size_t room = THREADS * (DIMS + 2) * sizeof(float);
     if (lanes == 8) launch(attn_kernel<8>, grid, dim3(THREADS), room, r->stream, a);
     if (lanes == 16) launch(attn_kernel<16>, grid, dim3(THREADS), room, r->stream, a);

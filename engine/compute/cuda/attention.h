@@ -15,8 +15,9 @@ struct attn_args {
     const float *q;
     struct attn_side k, v;
     int y_ld, q_ld, heads, kv_heads, head_dim;
-    int rows, n;             /* of keys (a cache: of the pool); of queries */
-    bool causal, wide, fast; /* wide: 16-byte loads; fast: flash.cu takes what it can */
+    int rows, n;       /* of keys (a cache: of the pool); of queries */
+    int per;           /* queries of a block of the general kernel: 1, or ATTN_TILE where flash.cu takes what it can */
+    bool causal, wide; /* wide: 16-byte loads */
     float scale;
     const struct step *step;
     unsigned *counter;
@@ -24,17 +25,19 @@ struct attn_args {
 struct attn_at { /* which head of which row; its first key's row in the pool; this share's first key */
     int row, head, kv_head, base, from;
 };
-/* Does a tile of queries go on through one sequence, without masks? Every thread may ask. */
+/* Does a tile of queries go on through one sequence, without masks? Every lane of a warp asks at once. */
 __device__ static inline bool attn_is_plain_tile(const struct step *s, int tile, int n) {
     const int from = tile * ATTN_TILE, to = from + ATTN_TILE < n ? from + ATTN_TILE : n;
     const struct step_row *a = &s->row[from];
-    for (int i = from; i < to; i++) {
+    bool plain = true;
+    for (int i = from + lane_of(); i < to; i += WARP) {
         const struct step_row *r = &s->row[i];
-        if (r->mask || r->kv != a->kv || r->at != a->at + i - from) return false;
+        plain = plain && !r->mask && r->kv == a->kv && r->at == a->at + i - from;
     }
-    return true;
+    return __all_sync(FULL, plain);
 }
-/* flash.cu: launches the tiles of queries that are plain; false: it cannot take this shape at all. */
+/* flash.cu: launches the tiles of queries that are plain, and leaves the others alone; false: it cannot take this shape at
+ * all. */
 bool cuda_attn_tiles(const struct run *r, const struct attn_args *a, struct err *e);
 
 #endif
