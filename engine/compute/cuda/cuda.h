@@ -105,6 +105,8 @@ bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows,
                    struct err *e); /* decode.cu: up to 4 rows */
 bool cuda_proj_some(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* decode.cu: up to 16 */
 bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* gemm.cu: cuBLASLt */
+/* Before the first run: the fastest library calls for this op, at 16, 32 ... rows; spoils activations. */
+int cuda_proj_search(const struct run *r, const struct op_call *c, struct err *e); /* gemm.cu */
 bool cuda_proj_any(const struct run *r, const struct dev_proj *f, int rows,
                    struct err *e);                                                   /* linear.cu: all, in exact f32 */
 void cuda_proj_of(struct dev_proj *f, const struct run *r, const struct op_call *c); /* linear.cu */

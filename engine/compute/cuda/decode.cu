@@ -246,11 +246,26 @@ __device__ static void sum_tile(const struct few_args *a, const struct dev_seg *
         }
     }
 }
+/* What each lane will read first is asked for before the inputs are staged: memory would idle meanwhile. */
+__device__ static void ask_ahead(const struct few_args *a) {
+    int seg = 0;
+    while ((int)blockIdx.x >= a->first[seg + 1]) seg++;
+    const struct dev_seg *s = &a->f.seg[seg];
+    const struct matrix *m = &s->t[0].w;
+    const size_t bytes = row_bytes(m->form, m->ld);
+    for (int h = 0; h < 2; h++) {
+        const int row = tile_row(&a->f, s, (int)blockIdx.x - a->first[seg], lane_of() / 4 + 8 * h);
+        const size_t from = (size_t)warp_of() * UNITS * 64 + (size_t)(lane_of() % 4) * 16;
+        for (size_t at = from; row < m->rows && at < from + UNITS * 64 && at < bytes; at += 64)
+            ask_for(m->p + (size_t)row * bytes + at);
+    }
+}
 __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_constant__ struct few_args a) {
     SMEM(char, room);
     enum { RED = 2 * WARPS * TILE * ROWS };
     float *red = (float *)room + a.red_at;
     if (STOPPED(a.f.step)) return;
+    ask_ahead(&a);
     for (int k = 0; k < a.f.ins; k++) {
         const struct staged x = staged_of(&a, k, room);
         stage(&a, k, &x, red);

@@ -4,7 +4,7 @@
 #include "compute/cuda/lt.h"
 #include "compute/cuda/proj.h"
 
-enum { THREADS = 256, FEW = 4, SLAB = 64 << 20, PROBE_RUNS = 5 };
+enum { THREADS = 256, FEW = 4, SLAB = 64 << 20, PROBE_RUNS = 5, SEARCH_FROM = 16 };
 static size_t up(size_t n) { return (n + 255) / 256 * 256; }
 static enum dtype kind_of(enum dtype form) { return form == DTYPE_F32 || form == DTYPE_BF16 ? form : DTYPE_F16; }
 static size_t bytes_of(enum dtype kind) { return kind == DTYPE_F32 ? 4 : 2; }
@@ -75,12 +75,13 @@ struct many { /* pieces of scratch */
     const struct dev_proj *f;
     int rows;
     char *feed[2], *slab, *product[2], *workspace;
-    int fed[2]; /* which input lies in feed[i], of which kind and length; -1: none */
+    int fed[2];  /* which input lies in feed[i], of which kind and length; -1: none */
+    bool search; /* nothing is computed: the fastest way for each product is looked for */
 };
 static int feed(struct many *m, int slot, int in, const struct matrix *w, struct err *e) {
     const enum dtype kind = kind_of(w->form);
     const int what = (in * 64 + (int)kind) * 65536 + w->ld / 64; /* forms are padded differently */
-    if (m->fed[slot] == what) return STATUS_OK;
+    if (m->fed[slot] == what || m->search) return STATUS_OK;
     m->fed[slot] = what;
     return cuda_proj_feed(m->r, m->f, in, m->rows, { m->feed[slot], w->ld, kind }, e);
 }
@@ -93,11 +94,14 @@ static int multiply(struct many *m, int slot, const struct matrix *w, float *y, 
     for (int from = 0; from < w->rows && !e->code; from += each) {
         p.out = w->rows - from < each ? w->rows - from : each;
         p.y = y + from;
-        if (packed) {
+        if (packed) p.w = m->slab;
+        if (m->search) {
+            lt_search(m->r->be->lt, &p, m->r->stream);
+            continue;
+        }
+        if (packed)
             launch(unpack_kernel, dim3((unsigned)p.out), dim3(THREADS), 0, m->r->stream, *w, from, (uint16_t *)m->slab,
                    (const struct step *)m->r->step);
-            p.w = m->slab;
-        }
         if (!cuda_launched(m->r->be, "weights as f16", e)) lt_multiply(m->r->be->lt, &p, m->r->stream, e);
     }
     return e->code;
@@ -109,7 +113,7 @@ static int straight(struct many *m, const struct dev_seg *s, struct err *e) {
         if (feed(m, t, s->t[t].in, &s->t[t].w, e) || multiply(m, t, &s->t[t].w, s->out, s->ld, s->add || t, e))
             return e->code;
     const float *a = s->t[0].bias, *b = s->terms == 2 ? s->t[1].bias : NULL;
-    if (!a && !b) return STATUS_OK;
+    if ((!a && !b) || m->search) return STATUS_OK;
     launch(bias_kernel, grid, dim3(THREADS), 0, m->r->stream, s->out, s->ld, a, b, s->t[0].w.rows,
            (const struct step *)m->r->step);
     return cuda_launched(m->r->be, "biases", e);
@@ -126,6 +130,7 @@ static int in_two_passes(struct many *m, int seg, struct err *e) {
             return e->code;
     }
     const dim3 grid((unsigned)((tasks_of(m->f, s) + THREADS - 1) / THREADS), (unsigned)m->rows);
+    if (m->search) return STATUS_OK;
     launch(finish_kernel, grid, dim3(THREADS), 0, m->r->stream, a);
     return cuda_launched(m->r->be, "a product's end", e);
 }
@@ -157,11 +162,11 @@ size_t cuda_proj_many_scratch(const struct backend *, const struct op_call *c) {
     const struct sizes s = sizes_of(c);
     return up(s.feed[0]) + up(s.feed[1]) + up(s.slab) + up(s.product[0]) + up(s.product[1]) + LT_WORKSPACE;
 }
-bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, struct err *e) {
+static bool many(const struct run *r, const struct dev_proj *f, int rows, bool search, struct err *e) {
     const struct op_call *c = &r->p->call[r->call];
     if (!r->be->lt || !cuda_proj_many_scratch(r->be, c)) return false;
     const struct sizes s = sizes_of(c);
-    struct many m = { r, f, rows, {}, NULL, {}, NULL, { -1, -1 } };
+    struct many m = { r, f, rows, {}, NULL, {}, NULL, { -1, -1 }, search };
     m.feed[0] = r->scratch;
     m.feed[1] = m.feed[0] + up(s.feed[0]);
     m.slab = m.feed[1] + up(s.feed[1]);
@@ -174,6 +179,17 @@ bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, str
         else
             in_two_passes(&m, i, e);
     return true;
+}
+bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, struct err *e) {
+    return many(r, f, rows, false, e);
+}
+int cuda_proj_search(const struct run *r, const struct op_call *c, struct err *e) {
+    struct dev_proj f;
+    cuda_proj_of(&f, r, c);
+    const int most = c->m[proj_of(c).feed[0].x].rows;
+    for (int rows = SEARCH_FROM; rows < 2 * most && !e->code; rows *= 2)
+        many(r, &f, rows < most ? rows : most, true, e);
+    return e->code;
 }
 int cuda_lt_open(struct backend *be, struct err *e) { return lt_open(&be->lt, e); }
 void cuda_lt_close(struct backend *be) { lt_close(be->lt); }

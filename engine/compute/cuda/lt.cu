@@ -1,5 +1,5 @@
-/* lt.cu - cuBLASLt, opened at run time: the module loads on a machine without it. The algorithm for a shape is asked for
- * once and remembered. */
+/* lt.cu - cuBLASLt, opened at run time: the module loads on a machine without it. Which algorithm is
+ * fastest for a shape is measured once, or the library's first choice, and remembered. */
 #include "base/mem.h"
 #include "compute/cuda/lt.h"
 #include <cublasLt.h>
@@ -12,11 +12,15 @@
     X(cublasLtCreate) X(cublasLtDestroy) X(cublasLtMatmul) X(cublasLtMatmulDescCreate) X(cublasLtMatmulDescDestroy) \
     X(cublasLtMatmulDescSetAttribute) X(cublasLtMatrixLayoutCreate) X(cublasLtMatrixLayoutDestroy) \
     X(cublasLtMatmulPreferenceCreate) X(cublasLtMatmulPreferenceDestroy) X(cublasLtMatmulPreferenceSetAttribute) \
-    X(cublasLtMatmulAlgoGetHeuristic)
+    X(cublasLtMatmulAlgoGetHeuristic) X(cublasLtMatmulAlgoCheck)
 /* clang-format on */
-enum { SHAPES = 128 };
-struct shape {
+enum { SHAPES = 512, CANDIDATES = 8, TIMES = 3 };
+struct shape { /* rows: the next power of two */
     int rows, out, cols, x_ld, w_ld, y_ld, kind, add;
+};
+struct known {
+    struct shape shape;
+    cublasLtMatmulAlgo_t algo;
 };
 struct lt {
     void *so;
@@ -24,10 +28,7 @@ struct lt {
 #define X(name) decltype(&::name) name;
     LT_CALLS(X)
 #undef X
-    struct {
-        struct shape shape;
-        cublasLtMatmulAlgo_t algo;
-    } known[SHAPES];
+    struct known known[SHAPES];
     int n; /* of known, and on: the oldest goes */
 };
 
@@ -97,37 +98,98 @@ static int describe(struct lt *t, struct call *c, const struct product *p, struc
         return e->code;
     return failed(t->cublasLtMatrixLayoutCreate(&c->y, CUDA_R_32F, out, rows, p->y_ld), "results", e);
 }
-static const cublasLtMatmulAlgo_t *algorithm(struct lt *t, const struct call *c, const struct product *p,
-                                             struct err *e) {
-    const struct shape s = { p->rows, p->out, p->cols, p->x_ld, p->w_ld, p->y_ld, p->kind, p->add };
+static struct shape shape_of(const struct product *p) {
+    int rows = 1;
+    while (rows < p->rows) rows *= 2;
+    return { rows, p->out, p->cols, p->x_ld, p->w_ld, p->y_ld, p->kind, p->add };
+}
+static struct known *recall(struct lt *t, const struct shape *s) {
+    for (int i = 0; i < SHAPES && i < t->n; i++)
+        if (!memcmp(&t->known[i].shape, s, sizeof *s)) return &t->known[i];
+    return NULL;
+}
+static const cublasLtMatmulAlgo_t *remember(struct lt *t, const struct shape *s, const cublasLtMatmulAlgo_t *algo) {
+    struct known *k = recall(t, s);
+    if (!k) k = &t->known[t->n++ % SHAPES];
+    k->shape = *s;
+    k->algo = *algo;
+    return &k->algo;
+}
+/* How many of `most` candidates the library has, best guess first. */
+static int candidates(struct lt *t, const struct call *c, const struct product *p, cublasLtMatmulHeuristicResult_t *out,
+                      int most, struct err *e) {
     const size_t bytes = LT_WORKSPACE;
     cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t found;
     int n = 0;
-    for (int i = 0; i < SHAPES && i < t->n; i++)
-        if (!memcmp(&t->known[i].shape, &s, sizeof s)) return &t->known[i].algo;
     if (!failed(t->cublasLtMatmulPreferenceCreate(&preference), "an algorithm", e) &&
         !failed(t->cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
                                                         sizeof bytes),
                 "an algorithm", e))
-        failed(t->cublasLtMatmulAlgoGetHeuristic(t->handle, c->desc, c->w, c->x, c->y, c->y, preference, 1, &found, &n),
+        failed(t->cublasLtMatmulAlgoGetHeuristic(t->handle, c->desc, c->w, c->x, c->y, c->y, preference, most, out, &n),
                "an algorithm", e);
     if (preference) t->cublasLtMatmulPreferenceDestroy(preference);
     if (!e->code && !n) err_set(e, STATUS_DEVICE, "cuBLASLt has no algorithm for %dx%dx%d", p->rows, p->out, p->cols);
-    if (e->code) return NULL;
-    const int at = t->n++ % SHAPES;
-    t->known[at].shape = s;
-    t->known[at].algo = found.algo;
-    return &t->known[at].algo;
+    return e->code ? 0 : n;
+}
+/* What was found for as many rows may not do for this number of them. */
+static const cublasLtMatmulAlgo_t *algorithm(struct lt *t, const struct call *c, const struct product *p,
+                                             struct err *e) {
+    const struct shape s = shape_of(p);
+    const struct known *k = recall(t, &s);
+    cublasLtMatmulHeuristicResult_t found;
+    if (k && !t->cublasLtMatmulAlgoCheck(t->handle, c->desc, c->w, c->x, c->y, c->y, &k->algo, &found) &&
+        found.workspaceSize <= LT_WORKSPACE)
+        return &k->algo;
+    return candidates(t, c, p, &found, 1, e) ? remember(t, &s, &found.algo) : NULL;
+}
+static int multiply(struct lt *t, const struct call *c, const struct product *p, const cublasLtMatmulAlgo_t *algo,
+                    cudaStream_t stream, struct err *e) {
+    const float one = 1, beta = p->add ? 1 : 0;
+    return failed(t->cublasLtMatmul(t->handle, c->desc, &one, p->w, c->w, p->x, c->x, &beta, p->y, c->y, p->y, c->y,
+                                    algo, p->workspace, LT_WORKSPACE, stream),
+                  "a product", e);
 }
 int lt_multiply(struct lt *t, const struct product *p, cudaStream_t stream, struct err *e) {
     struct call c = {};
-    const float one = 1, beta = p->add ? 1 : 0;
     const cublasLtMatmulAlgo_t *algo = describe(t, &c, p, e) ? NULL : algorithm(t, &c, p, e);
-    if (algo)
-        failed(t->cublasLtMatmul(t->handle, c.desc, &one, p->w, c.w, p->x, c.x, &beta, p->y, c.y, p->y, c.y, algo,
-                                 p->workspace, LT_WORKSPACE, stream),
-               "a product", e);
+    if (algo) multiply(t, &c, p, algo, stream, e);
     finish(t, &c);
     return e->code;
+}
+
+/* ---- search ---- */
+/* The shortest of some runs, in ms; INFINITY: it does not run. */
+static float time_of(struct lt *t, const struct call *c, const struct product *p, const cublasLtMatmulAlgo_t *algo,
+                     cudaStream_t stream, const cudaEvent_t at[2]) {
+    float best = INFINITY;
+    for (int i = 0; i <= TIMES; i++) { /* the first one loads the kernel */
+        struct err e = {};
+        float ms = 0;
+        if (cudaEventRecord(at[0], stream) || multiply(t, c, p, algo, stream, &e) || cudaEventRecord(at[1], stream) ||
+            cudaEventSynchronize(at[1]) || cudaEventElapsedTime(&ms, at[0], at[1]))
+            return INFINITY;
+        if (i && ms < best) best = ms;
+    }
+    return best;
+}
+void lt_search(struct lt *t, const struct product *p, cudaStream_t stream) {
+    const struct shape s = shape_of(p);
+    struct call c = {};
+    struct err e = {};
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    cudaEvent_t at[2] = { NULL, NULL };
+    if (recall(t, &s)) return;
+    const int n = describe(t, &c, p, &e) ? 0 : candidates(t, &c, p, found, CANDIDATES, &e);
+    int best = 0;
+    float least = INFINITY;
+    if (n > 1 && !cudaEventCreate(&at[0]) && !cudaEventCreate(&at[1]))
+        for (int i = 0; i < n; i++) {
+            const float ms = time_of(t, &c, p, &found[i].algo, stream, at);
+            if (ms < least) best = i;
+            if (ms < least) least = ms;
+        }
+    if (n) remember(t, &s, &found[best].algo);
+    for (int i = 0; i < 2; i++)
+        if (at[i]) cudaEventDestroy(at[i]);
+    finish(t, &c);
 }

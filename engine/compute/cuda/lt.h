@@ -17,5 +17,9 @@ struct product {
 int lt_open(struct lt **out, struct err *e);
 void lt_close(struct lt *t);
 int lt_multiply(struct lt *t, const struct product *p, cudaStream_t stream, struct err *e);
+/* Runs the library's candidates for such a product and remembers the fastest for all products of as many rows (within a
+ * factor of two) from then on; y is spoilt. Not inside a capture. What fails here
+ * fails again, with a word, when it is needed. */
+void lt_search(struct lt *t, const struct product *p, cudaStream_t stream);
 
 #endif

@@ -157,6 +157,13 @@ static int reserve(struct backend *be, struct linked *l, struct err *e) {
             return e->code;
     return cuda_check(be, cudaHostGetDevicePointer((void **)&l->landing_dev, l->landing, 0), "room for a step", e);
 }
+static int search(struct run *r, struct err *e) {
+    for (r->call = 0; r->call < r->p->n && !e->code; r->call++) {
+        const struct op_call *c = &r->p->call[r->call];
+        if (c->op == OP_PROJ || c->op == OP_LINEAR) cuda_proj_search(r, c, e);
+    }
+    return e->code;
+}
 /* Every kernel once, on a step that is stopped already: they load, find their attributes and touch nothing. */
 static int warm_up(struct backend *be, const struct program *p, struct err *e) {
     const int rows = p->rows <= GRAPH_ROWS ? p->rows : GRAPH_ROWS + 1; /* as many as take each way that there is */
@@ -167,7 +174,8 @@ static int warm_up(struct backend *be, const struct program *p, struct err *e) {
     l->host->stop = STOP_CANCEL;
     if (cuda_check(be, cudaMemcpyAsync(l->dev, l->host, sizeof *l->host, cudaMemcpyHostToDevice, be->stream), "a step",
                    e) ||
-        ops(&r, NULL, 0, p->n, e) || cuda_check(be, cudaStreamSynchronize(be->stream), "the first launch", e))
+        search(&r, e) || ops(&r, NULL, 0, p->n, e) ||
+        cuda_check(be, cudaStreamSynchronize(be->stream), "the first launch", e))
         return e->code;
     return small(p) ? capture(be, p, n, e) : STATUS_OK;
 }
