@@ -3,14 +3,11 @@
  *   jaeda-bench [--model NAME] [--dtype int4|int8|bf16|fp16|fp32] [--kv fp16|fp32] [--prompt N] [--decode N]
  *               [--threads N] [--runs N] [--calls]
  * Take figures from a Release build on a machine that does nothing else: it prints how far that holds. */
-#include "compute/program.h"
 #include "data/catalog.h"
-#include "model/model.h"
+#include "shape.h"
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 enum { RUNS_MAX = 99, SPANS = 8192, FILL = 8192 };
 struct options {
@@ -31,11 +28,6 @@ struct figure { /* one a run */
     double rate[RUNS_MAX], share[RUNS_MAX];
 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 static int failed(const struct err *e) {
     fprintf(stderr, "%s\n", e->text);
     return 1;
@@ -65,15 +57,9 @@ static void machine(const struct bench *b) {
 }
 
 /* ---- the model ---- */
-static int made_up(struct bench *b, struct err *e) {
+static int make_up(struct bench *b, struct err *e) {
     const double t0 = now();
-    for (int i = 0; i < model_weights(b->model); i++) {
-        const struct weight *w = model_weight(b->model, i);
-        const size_t n = strlen(w->name);
-        const bool gain = w->cols == 1 && !(n > 4 && !strcmp(w->name + n - 4, "bias"));
-        if (b->api->dummy(b->be, w, gain ? 1 : 0, gain ? 0 : 0.02f, (uint64_t)i, e)) return e->code;
-        b->bytes += (double)b->api->weight_bytes(w);
-    }
+    if (made_up(b->api, b->be, b->model, &b->bytes, e)) return e->code;
     printf("%.3f GB of packed weights, made up in %.2f s: %.2f GB/s\n", b->bytes * 1e-9, now() - t0,
            b->bytes * 1e-9 / (now() - t0));
     return 0;
@@ -95,7 +81,7 @@ static int load(struct bench *b, struct err *e) {
         program_fuse(both[i]);
         if (program_plan(both[i], e)) return e->code;
     }
-    if (b->api->place(b->be, both, 2, &b->slab, e) || made_up(b, e)) return e->code;
+    if (b->api->place(b->be, both, 2, &b->slab, e) || make_up(b, e)) return e->code;
     b->kv = b->api->alloc(b->be, b->prefill.need[REGION_KV]);
     for (int i = 0; i < 2; i++) {
         b->arena[i] = b->api->alloc(b->be, both[i]->need[REGION_ARENA]);
@@ -124,14 +110,6 @@ static struct step *rows(const struct bench *b, int from, int n) {
     memset(&s, 0, sizeof s);
     step_rows(&s, id, n, from, 0, from + n >= b->o.prompt);
     return &s;
-}
-static void costs(const struct program *p, const struct step *s, double *bytes, double *flops) {
-    for (int i = 0; i < p->n; i++) {
-        double one = 0, two = 0;
-        program_cost(&p->call[i], s, &one, &two);
-        *bytes += one;
-        *flops += two;
-    }
 }
 static int prefill(struct bench *b, double *seconds, double *flops, struct err *e) {
     double bytes = 0;

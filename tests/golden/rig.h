@@ -5,7 +5,8 @@
 #include "model/model.h"
 
 struct rig_options {
-    const char *path; /* a GGUF file or a folder */
+    const char *path;                   /* a GGUF file or a folder; NULL: */
+    const struct model_config *made_up; /* a shape, its weights random and the same for every backend */
     enum dtype want, kv;
     bool fuse;
     const char *isa; /* as JAEDA_ISA takes it; NULL: what the environment says */
