@@ -57,8 +57,8 @@ static int wall(struct prof *p, bool counts, struct err *e) {
     to[0] = own_us(p);
     j[1] = nvml_energy_j(p->pci);
     from[1] = own_us(p);
-    for (int i = 0; i < p->steps; i++)
-        if (job_replay(p->job, &p->seat->program[PROGRAM_DECODE], NULL, e)) return e->code;
+    for (int i = 0; i < p->steps; i++) /* as generating does: on a device, steps are launched ahead */
+        if (job_decode(p->job, &p->seat->program[PROGRAM_DECODE], p->steps - i, e)) return e->code;
     to[1] = own_us(p);
     j[2] = nvml_energy_j(p->pci);
     for (int k = 0; k < 2 && counts; k++) {

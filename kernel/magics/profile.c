@@ -112,9 +112,12 @@ static void phase_table(struct doc *d, const char *caption, const struct section
     table_column(&t, s->by_layer ? "layer" : "op", TABLE_LEFT);
     static const char *const title[] = { "calls", "ms", "% of step", "GB/s", "% of peak", "GFLOP/s", "% of peak" };
     for (int i = 0; i < 7; i++) table_column(&t, title[i], TABLE_RIGHT);
-    t.max_rows = s->top + 2;
+    t.max_rows = s->top + 3;
     struct group rest = { .calls = 0 }, all = { .label = "all" };
-    const double step_ms = s->p->spans_ms[s->phase];
+    /* Of a GPU the calls were timed one by one, the step as it really runs: what is between them is the launches'. */
+    struct group gaps = { .label = "launch gaps", .calls = NAN, .bytes = NAN, .flops = NAN };
+    if (s->p->gpu) gaps.ms = fmax(s->p->wall_ms[s->phase] - s->p->spans_ms[s->phase], 0);
+    const double step_ms = s->p->spans_ms[s->phase] + gaps.ms;
     const bool summed = s->n > s->top + 1; /* a single row is not worth a sum */
     for (int i = 0; i < s->n; i++) {
         if (i < s->top || !summed) {
@@ -126,6 +129,8 @@ static void phase_table(struct doc *d, const char *caption, const struct section
     }
     snprintf(rest.label, sizeof rest.label, "%d others", s->n - s->top);
     if (summed) group_cells(&t, &rest, s->p, step_ms);
+    if (s->p->gpu) group_cells(&t, &gaps, s->p, step_ms);
+    all.ms += gaps.ms;
     group_cells(&t, &all, s->p, step_ms);
     doc_table(d, &t);
     table_fini(&t);

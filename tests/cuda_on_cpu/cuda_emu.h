@@ -176,6 +176,7 @@ extern char *smem;
 void meet_block();
 void meet_warp(unsigned mask, meeting kind);
 void enqueue(cudaStream_t s, const std::function<void()> &body, dim3 g, dim3 b, size_t shared, const void *kernel);
+int injected(const char *call); /* the code that a test wants this call to end with, or 0 */
 cudaError_t allow_shared(const void *kernel, int bytes);
 void host_task(cudaStream_t s, const std::function<void()> &f); /* device work that is no kernel of ours */
 } // namespace emu

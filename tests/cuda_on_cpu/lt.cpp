@@ -6,6 +6,7 @@ struct lt {
     int unused;
 };
 int lt_open(struct lt **out, struct err *e) {
+    if (emu::injected("cublasLtCreate")) return err_set(e, STATUS_NOTFOUND, "no cuBLASLt");
     *out = (struct lt *)mem_zero(1, sizeof **out);
     return *out ? STATUS_OK : err_set(e, STATUS_NOMEM, "no memory for large products");
 }

@@ -314,7 +314,7 @@ static cudaError_t fail(int code) {
     if (is_sticky(code)) stuck = (cudaError_t)code;
     return last = (cudaError_t)code;
 }
-static int injected(const char *call) {
+int emu::injected(const char *call) {
     for (auto &p : planned)
         if (p.call && !strcmp(p.call, call) && --p.after == 0) {
             p.call = nullptr;
@@ -325,7 +325,7 @@ static int injected(const char *call) {
 #define CALL(name)                                                                                                     \
     LOCKED;                                                                                                            \
     if (stuck) return last = stuck;                                                                                    \
-    if (const int injected_ = injected(name)) return fail(injected_)
+    if (const int injected_ = emu::injected(name)) return fail(injected_)
 
 /* ---- streams ---- */
 struct task {
@@ -387,7 +387,7 @@ static void run_one(emu_stream *s) {
     s->done++;
     if (stuck) return;
     if (t.kernel) {
-        if (const int code = injected("kernel"))
+        if (const int code = emu::injected("kernel"))
             fail(code);
         else
             run_kernel(t);
@@ -433,7 +433,7 @@ void enqueue(cudaStream_t s, const std::function<void()> &f, dim3 g, dim3 b, siz
         fail(cudaErrorInvalidConfiguration);
     else if ((int)shared > most || shared > SHARED_MOST)
         fail(cudaErrorInvalidValue);
-    else if (const int code = injected("launch"))
+    else if (const int code = emu::injected("launch"))
         fail(code);
     else
         put(s, { f, g, b, shared, true });

@@ -1,10 +1,13 @@
 /* A device in trouble, seen through the engine's door: every failure is one clear line, the engine lives on where it can, and
  * what was loaded stays usable. The device is emulated (JAEDA_BACKEND names its module); failures are injected there. */
+#include "data/checkpoint.h"
 #include "emu.h"
 #include "run/listen.h"
 #include <dlfcn.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define TINY "tests/golden/tiny-tied.gguf"
 enum {
@@ -124,6 +127,24 @@ static void no_code_for_this_gpu(void **state) {
     cannot_open("no code for this GPU");
 }
 
+static void without_cublas_prompts_are_slow_and_right(void **state) {
+    (void)state;
+    char text[2][sizeof(((struct heard *)0)->text)];
+    for (int i = 0; i < 2; i++) {
+        must_load();
+        const struct heard *h = generate("hello hello hello hello hello hello hello hello", SOME);
+        if (h->fail.code) fail_msg("%s", h->fail.text);
+        snprintf(text[i], sizeof text[i], "%s", h->text);
+        h = ask(&(struct engine_req){ .kind = ENGINE_REQ_STATUS });
+        assert_true(!strstr(h->system.isa, "no cuBLAS") == !i);
+        engine_close(g);
+        struct err e = { 0 };
+        emu.inject("cublasLtCreate", 1, UNKNOWN);
+        assert_int_equal(engine_open(&g, "local:", &e), 0);
+    }
+    assert_string_equal(text[0], text[1]);
+}
+
 /* ---- memory ---- */
 static void memory_too_small_is_said_before_reading(void **state) {
     (void)state;
@@ -212,6 +233,41 @@ static void any_call_may_fail_once(void **state) {
         }
 }
 
+/* A copy of a checkpoint with one number that is none. */
+static void damage(char path[64], const char *tensor) {
+    struct checkpoint *c = NULL;
+    struct err e = { 0 };
+    assert_int_equal(checkpoint_open(&c, TINY, &e), 0);
+    const struct tensor *t = checkpoint_tensor(c, tensor);
+    assert_non_null(t);
+    assert_int_equal(t->dt, DTYPE_F32);
+    char block[4096];
+    const float none = NAN;
+    const int to = mkstemps(path, 5), from = checkpoint_file(c, t->file)->fd;
+    assert_true(to >= 0);
+    ssize_t n;
+    for (off_t at = 0; (n = pread(from, block, sizeof block, at)) > 0; at += n)
+        assert_int_equal(pwrite(to, block, (size_t)n, at), n);
+    assert_int_equal(pwrite(to, &none, sizeof none, (off_t)t->offset), sizeof none);
+    close(to);
+    checkpoint_close(c);
+}
+static void a_number_that_is_none_is_said_with_layer_and_op(void **state) {
+    (void)state;
+    char path[64] = "/var/tmp/jaeda-nan-XXXXXX.gguf";
+    damage(path, "blk.1.ffn_norm.weight");
+    const struct heard *h = ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = path, .dtype = "fp16" });
+    if (h->fail.code) fail_msg("%s", h->fail.text);
+    unlink(path);
+    h = generate("hello", SOME);
+    must_say(h, STATUS_INVALID, "not finite");
+    must_say(h, STATUS_INVALID, "layer 1)");
+    assert_string_equal(h->text, ""); /* nothing was sampled from it */
+    ask(&(struct engine_req){ .kind = ENGINE_REQ_UNLOAD });
+    must_load();
+    must_work();
+}
+
 /* ---- the token loop ---- */
 static struct emu_counts cost_of(int tokens) {
     generate("hello", (struct engine_req){ .max_new_tokens = tokens, .ignore_eos = true });
@@ -239,6 +295,7 @@ int main(void) {
         T(no_gpu),
         T(an_old_gpu),
         T(no_code_for_this_gpu),
+        T(without_cublas_prompts_are_slow_and_right),
         T(memory_too_small_is_said_before_reading),
         T(out_of_memory_at_any_point_of_a_load),
         T(a_kernel_that_faults),
@@ -246,6 +303,7 @@ int main(void) {
         T(memory_that_fails),
         T(a_card_that_disappears),
         T(any_call_may_fail_once),
+        T(a_number_that_is_none_is_said_with_layer_and_op),
         T(a_token_costs_one_graph_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, find, NULL);

@@ -83,7 +83,7 @@ def test_a_profile_carries_the_cards_conditions(machine):
     c = machine(True, JAEDA_BACKEND=str(EMULATED))
     says(ok(c, "%gpu"), "2 NVIDIA GPUs GPU 0", "computes on cuda")
     says(ok(c, f"%load {TINY} -c 64"), "side by side: waiting for the file", "copying to the GPU", "packing there")
-    says(ok(c, "%profile -p 8 -n 4 --runs 2"), "· GPU Emulated GPU, sm_",
+    says(ok(c, "%profile -p 8 -n 4 --runs 2"), "· GPU Emulated GPU, sm_", "launch gaps",
          "conditions: NVIDIA A10G, PCI 00:1e.0, driver 570.86.15, CUDA 12.8",
          "SM clock 1,410 of 1,710 MHz 1,410 of 1,710 MHz", "temperature 42.0 °C 42.0 °C",
          "! the card was held down by software power cap, hardware thermal limit", "! others are on this card, the rates may be too low: ", "(pid 1)",

@@ -99,7 +99,10 @@ static struct backend *device_open(int threads, struct err *e) {
             cuda_check(be, cudaStreamSynchronize(be->stream), "opening the GPU", e);
     }
     struct err soft = {};
-    if (!e->code && cuda_lt_open(be, &soft)) be->lt = NULL; /* large products take the slower way */
+    if (!e->code && cuda_lt_open(be, &soft)) { /* large products take the slower way */
+        be->lt = NULL;
+        snprintf(be->isa + strlen(be->isa), sizeof be->isa - strlen(be->isa), ", no cuBLAS: slow");
+    }
     if (!e->code) return be;
     if (be->stream) cudaStreamDestroy(be->stream);
     mem_free(be);
