@@ -44,12 +44,16 @@ void program_fini(struct program *p) {
     mem_free(p->area);
     *p = (struct program){ 0 };
 }
+/* Of int8 there are caches only, with one f16 for each head. */
+static size_t row_bytes(const struct mat *m) {
+    return m->dt == DTYPE_Q8_0 ? (size_t)m->cols + (size_t)(m->cols / m->ld) * 2 : dtype_bytes(m->dt, (size_t)m->cols);
+}
 static struct mat new_mat(struct program *p, enum region where, struct mat m) {
     struct area *a = more(p, p->area, &p->area_cap, p->areas, sizeof *a);
     if (!a) return m;
     p->area = a;
     m.buf = p->areas++;
-    const size_t bytes = (size_t)m.rows * dtype_bytes(m.dt, (size_t)m.cols);
+    const size_t bytes = (size_t)m.rows * row_bytes(&m);
     a[m.buf] = (struct area){ .where = where, .bytes = (bytes + 63) & ~(size_t)63, .keep = where == REGION_KV };
     return m;
 }
@@ -189,7 +193,7 @@ static void cost_of(const struct op_call *c, const struct tally *t, double *byte
         const struct mat *m = &c->m[k];
         const enum dim d = m->dim == DIM_KV && c->access[k] == WRITE ? DIM_ROWS : m->dim;
         const double live = d == DIM_FIXED ? m->rows : t->rows[d];
-        *bytes += live * (double)dtype_bytes(m->dt, (size_t)m->cols) * (c->access[k] == (READ | WRITE) ? 2 : 1);
+        *bytes += live * (double)row_bytes(m) * (c->access[k] == (READ | WRITE) ? 2 : 1);
     }
 }
 void program_cost(const struct op_call *c, const struct step *s, double *bytes, double *flops) {

@@ -50,8 +50,14 @@ static int add_machine(struct fitting *f, const char *name, struct err *e) {
         if (strcasecmp(to->name, name) != 0) continue;
         f->out.machines++;
         if (i) return STATUS_OK;
-        machine_cpu(to->device, sizeof to->device);
-        to->memory_bytes = machine_memory().available;
+        const struct backend_api *api = f->m->api;
+        if (api->memory) {
+            snprintf(to->device, sizeof to->device, "%.63s", api->isa(f->m->be));
+            to->memory_bytes = api->memory(f->m->be).free;
+        } else {
+            machine_cpu(to->device, sizeof to->device);
+            to->memory_bytes = machine_memory().available;
+        }
         to->bandwidth_gbs = models_peaks(f->m).stream_gbs;
         return STATUS_OK;
     }

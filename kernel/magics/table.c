@@ -96,8 +96,8 @@ static const struct option load[] = {
     { "load-in-8bit", NULL, "8bit", OPTION_FLAG, .help = "the same as --dtype int8" },
     { "load-in-4bit", NULL, "4bit", OPTION_FLAG, .help = "the same as --dtype int4" },
     { "kv-cache-dtype", NULL, "kv-dtype cache-type", OPTION_CHOICE, .settable = true, .arg = "D", .def = "auto",
-      .choices = "auto fp32|float32|float|f32 fp16|float16|half|f16",
-      .help = "of the KV cache (auto: fp16, or fp32 as weights)" },
+      .choices = "auto fp32|float32|float|f32 fp16|float16|half|f16 int8|q8_0|q8",
+      .help = "of the KV cache (auto: fp16, or fp32 as weights); int8: on a GPU" },
     { "max-model-len", "c", CONTEXT_NAMES, OPTION_INT, .settable = true, .arg = "N", .min = 1, .max = 1e7,
       .help = "tokens of prompt and answer; none: what the model and memory allow" },
     { "threads", NULL, "num-threads n-threads", OPTION_INT, .settable = true, .arg = "N", .min = 1, .max = 1024,
@@ -109,7 +109,8 @@ static const struct option load[] = {
       .help = "when memory is short, first unload what nobody uses" },
     { "no-weights", NULL, "dummy", OPTION_FLAG, .help = "the same as --load-format dummy" },
     { "tensor-parallel-size", "tp", "tp num-gpus gpus", OPTION_LATER, .arg = "N", .def = "1", .help = "one device" },
-    { "gpu-memory-utilization", NULL, "mem-fraction-static", OPTION_LATER, .arg = "X", .help = "runs on the CPU" },
+    { "gpu-memory-utilization", NULL, "mem-fraction-static", OPTION_LATER, .arg = "X",
+      .help = "a load takes what it needs, no more" },
     { 0 },
 };
 static const struct option fit[] = {

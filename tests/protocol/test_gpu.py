@@ -101,3 +101,18 @@ def test_a_card_that_nvml_does_not_know_is_no_zero(machine):
     shown = ok(c, "%profile -p 8 -n 2 --runs 1")
     says(shown, "NVML) does not tell of this card")
     assert "conditions:" not in shown
+
+
+@pytest.mark.slow
+def test_a_cache_of_int8_and_what_fits_are_the_devices(machine):
+    c = machine(True, JAEDA_BACKEND=str(EMULATED))
+    says(ok(c, f"%load {TINY} -c 64 --kv-cache-dtype int8"), "int8")
+    says(ok(c, "%show"), "int8")
+    assert ok(c, "%generate -n 4 hello")
+    says(ok(c, f"%fit {TINY} --machine this -c 64"), "this machine: 7.9")  # of the 8 that the stand-in has
+
+
+def test_a_cache_of_int8_needs_a_gpu(machine):
+    c = machine(False)
+    reply, _ = c.run(f"%load {TINY} -c 64 --kv-cache-dtype int8")
+    assert "cpu caches in auto, fp32 or fp16" in reply.content["evalue"], reply.content
