@@ -66,9 +66,10 @@ struct engine_req {
         *session; /* GENERATE, RESET: conversation whose KV cache is reused; NULL: none. Dies with the connection */
     const char *revision;       /* LOAD, SHOW, FIT: of a repository in the hub cache; NULL: "main" */
     const char *dtype;          /* LOAD: "auto" (as stored), "fp32", "fp16", "bf16", "int8", "int4" */
-    const char *kv_cache_dtype; /* LOAD: "auto" (fp16, with fp32 weights fp32), "fp32", "fp16" */
+    const char *kv_cache_dtype; /* LOAD: "auto" (fp16, with fp32 weights fp32), "fp32", "fp16"; a GPU's "int8" */
     const char *load_format;    /* LOAD: "auto", or "dummy": the true shape with random weights, no file needed */
-    int max_model_len;          /* LOAD: KV rows to reserve; 0: the model's context, shrunk to what fits */
+    int max_model_len;          /* LOAD: tokens of a sequence to reserve; 0: the model's context, shrunk to what fits */
+    int max_sequences;          /* LOAD: how many sequences of them; 0: 1 */
     /* Where names are looked up, as "HOME=...\nHF_HOME=...": the resident engine has another environment than the
      * notebook. NULL: that of the calling process. A relative path in model is the calling process' too. */
     const char *environment;
@@ -90,6 +91,7 @@ struct engine_req {
     bool ignore_eos;
     int prompt_tokens; /* PROFILE: length of a synthetic prompt when no message is given; 0: 512, cut to the context */
     int runs;          /* PROFILE: repetitions; 0: 3 */
+    int batch_size;    /* PROFILE: sequences that decode side by side, each behind a copy of the prompt; 0: 1 */
     struct {           /* FIT of model: every combination of these lists; an empty list stands for the default */
         const char *const *dtype, *const *machine; /* dtypes as for LOAD; names of engine_machine(), "this" */
         const int *context, *batch;
@@ -104,6 +106,7 @@ struct engine_model {
     char get[200];   /* when not on disk: the command that fetches it */
     char gated[200]; /* what to do before that, "" when nothing */
     int layers, hidden, heads, kv_heads, head_dim, rope_dims, ffn, vocab, context, max_model_len, sessions;
+    int max_sequences; /* that the KV cache has room for, of max_model_len tokens each */
     float rope_theta;
     char stops[96]; /* what ends every answer beside the end of text: "token 2, \"###\""; "" when nothing does */
     uint64_t params, file_bytes;
@@ -204,9 +207,9 @@ struct engine_profile_row { /* one recorded call of the fused program, averaged 
 };
 struct engine_profile {
     const struct engine_profile_row *row;
-    int rows, runs, warmups, threads;
+    int rows, runs, warmups, threads, batch_size;
     int prompt_tokens, decode_steps, context; /* context: KV length at the middle of the measured decode steps */
-    /* Per step (the whole prefill; one token): mean and standard deviation over runs of the unprofiled wall time, the
+    /* Per step (the prefill of all prompts; a token for each): mean and standard deviation over runs of the unprofiled wall time, the
      * mean of the profiled wall time, the sum of spans. */
     double wall_ms[2], wall_sd_ms[2], profiled_ms[2], spans_ms[2];
     double waited_ms;               /* while other jobs computed: they share caches and clocks, the numbers are worse */

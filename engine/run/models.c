@@ -257,6 +257,7 @@ static int plan(struct models *m, struct job *job, struct seat *s, struct loaded
     lock(m);
     if (q->kind != ENGINE_REQ_LOAD) like = seat_of(l, job->worker, 0);
     const int len = like ? like->info.max_model_len : q->kind == ENGINE_REQ_LOAD ? q->max_model_len : 0;
+    const int sequences = like ? like->info.max_sequences : q->max_sequences;
     const char *kv = like ? like->info.kv_dtype : q->kv_cache_dtype;
     unlock(m);
     do {
@@ -266,7 +267,7 @@ static int plan(struct models *m, struct job *job, struct seat *s, struct loaded
         lock(m);
         const struct seat_room room = { available > m->promised ? available - m->promised : 0, fixed };
         unlock(m);
-        if (!seat_plan(s, l, len, kv, &room, e)) {
+        if (!seat_plan(s, l, len, sequences, kv, &room, e)) {
             promise(m, mine, fixed + seat_bytes(s));
             return STATUS_OK;
         }
@@ -455,7 +456,8 @@ static int leave_former(struct loading *p, const struct loaded *l, char former[1
 static bool fits_request(const struct seat *s, const struct engine_req *q) {
     const char *kv = q->kv_cache_dtype;
     const enum dtype dt = kv && strcasecmp(kv, "auto") != 0 ? dtype_parse(kv) : dtype_parse(s->info.kv_dtype);
-    return (!q->max_model_len || s->info.max_model_len == q->max_model_len) && dt == dtype_parse(s->info.kv_dtype);
+    return (!q->max_model_len || s->info.max_model_len == q->max_model_len) &&
+           (!q->max_sequences || s->info.max_sequences == q->max_sequences) && dt == dtype_parse(s->info.kv_dtype);
 }
 static void tell_loaded(struct loading *p, struct seat *s, bool there, const char *notice) {
     struct models *m = p->m;

@@ -13,7 +13,7 @@ struct prof {
     struct job *job;
     struct sequence *seq;
     struct ids ids;
-    int runs, steps;
+    int runs, steps, batch;
     struct span *span; /* of one watched step */
     struct engine_profile_row *row;
     int first[2], rows; /* where a phase's rows begin */
@@ -46,6 +46,32 @@ static int prompt(struct prof *p, struct err *e) {
                        limit);
     return STATUS_OK;
 }
+/* ---- a batch: sequences of the same prompt, one behind the other in the KV pool ---- */
+static int base_of(const struct prof *p, int i) { return p->seq->base + i * ((int)p->ids.n + p->steps); }
+static struct program *decoding(const struct prof *p) {
+    return &p->seat->program[p->batch > 1 ? PROGRAM_BEAMS : PROGRAM_DECODE];
+}
+static int room_for_batch(const struct prof *p, struct err *e) {
+    const struct engine_model *info = &p->seat->info;
+    const int each = (int)p->ids.n + p->steps, most = info->max_sequences > BEAMS_MAX ? info->max_sequences : BEAMS_MAX;
+    const int rows = info->max_sequences * info->max_model_len, fit = rows / each < most ? rows / each : most;
+    if (p->batch <= fit) return STATUS_OK;
+    return err_set(e, STATUS_INVALID,
+                   "--batch-size %d: the KV cache holds %d sequences of %d tokens; %%load with --max-sequences %d",
+                   p->batch, fit, each, p->batch);
+}
+/* The step after every prompt has been read: each sequence goes on from the token that its prompt ended in. */
+static void gather(struct prof *p, const int *token) {
+    struct step *s = &p->job->step;
+    if (p->batch == 1) return;
+    job_step(p->job);
+    for (int i = 0; i < p->batch; i++) {
+        s->sampling[i] = (struct sampling){ 0 };
+        step_rows(s, &token[i], 1, (int)p->ids.n, base_of(p, i), true);
+    }
+}
+static int last(const struct step *s) { return s->ring[(s->made + RING - 1) % RING]; }
+
 /* ---- unprofiled: what the user waits for ---- */
 static double own_us(const struct prof *p) { return now_us() - p->job->waited_us; }
 static int wall(struct prof *p, bool counts, struct err *e) {
@@ -53,12 +79,17 @@ static int wall(struct prof *p, bool counts, struct err *e) {
     p->job->step.sampling[0] = (struct sampling){ 0 };
     j[0] = nvml_energy_j(p->pci);
     from[0] = own_us(p);
-    if (prefill(p->seat, p->job, &p->ids, 0, p->seq->base, e)) return e->code;
+    int token[BATCH_MAX];
+    for (int i = 0; i < p->batch; i++) {
+        if (prefill(p->seat, p->job, &p->ids, 0, base_of(p, i), e)) return e->code;
+        token[i] = last(&p->job->step);
+    }
     to[0] = own_us(p);
+    gather(p, token);
     j[1] = nvml_energy_j(p->pci);
     from[1] = own_us(p);
     for (int i = 0; i < p->steps; i++) /* as generating does: on a device, steps are launched ahead */
-        if (job_decode(p->job, &p->seat->program[PROGRAM_DECODE], p->steps - i, e)) return e->code;
+        if (job_decode(p->job, decoding(p), p->steps - i, e)) return e->code;
     to[1] = own_us(p);
     j[2] = nvml_energy_j(p->pci);
     for (int k = 0; k < 2 && counts; k++) {
@@ -85,17 +116,25 @@ static int watched(struct prof *p, enum engine_phase phase, struct program *prog
     }
     return STATUS_OK;
 }
-static int watched_run(struct prof *p, struct err *e) {
-    const double once = 1.0 / p->runs;
+static int watched_prompt(struct prof *p, int base, struct err *e) {
     for (size_t at = 0, n; at < p->ids.n; at += n) {
         const size_t most = (size_t)prefill_piece(p->seat, p->job);
         n = p->ids.n - at < most ? p->ids.n - at : most;
         job_step(p->job);
-        step_rows(&p->job->step, p->ids.v + at, (int)n, (int)at, p->seq->base, at + n == p->ids.n);
-        if (watched(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL], once, e)) return e->code;
+        step_rows(&p->job->step, p->ids.v + at, (int)n, (int)at, base, at + n == p->ids.n);
+        if (watched(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL], 1.0 / p->runs, e)) return e->code;
     }
+    return STATUS_OK;
+}
+static int watched_run(struct prof *p, struct err *e) {
+    int token[BATCH_MAX];
+    for (int i = 0; i < p->batch; i++) {
+        if (watched_prompt(p, base_of(p, i), e)) return e->code;
+        token[i] = last(&p->job->step);
+    }
+    gather(p, token);
     for (int i = 0; i < p->steps; i++)
-        if (watched(p, ENGINE_DECODE, &p->seat->program[PROGRAM_DECODE], once / p->steps, e)) return e->code;
+        if (watched(p, ENGINE_DECODE, decoding(p), 1.0 / p->runs / p->steps, e)) return e->code;
     return STATUS_OK;
 }
 static void name_rows(struct prof *p, enum engine_phase phase, const struct program *prog) {
@@ -131,6 +170,7 @@ static void finish(struct prof *p, struct models *m) {
     o->rows = p->rows;
     o->gpu = p->l->api->memory != NULL;
     o->runs = p->runs;
+    o->batch_size = p->batch;
     o->warmups = WARMUPS;
     o->threads = p->l->api->threads(p->l->be);
     o->prompt_tokens = (int)p->ids.n;
@@ -155,25 +195,30 @@ static void finish(struct prof *p, struct models *m) {
 }
 static int run(struct prof *p, struct models *m, struct err *e) {
     p->seq = seat_sequence(p->seat, NULL);
-    const int calls = p->seat->program[PROGRAM_DECODE].n + p->seat->program[PROGRAM_PREFILL].n;
+    const int calls = decoding(p)->n + p->seat->program[PROGRAM_PREFILL].n;
     p->span = mem_zero((size_t)calls, sizeof *p->span);
     p->row = mem_zero((size_t)calls, sizeof *p->row);
     if (!p->span || !p->row) return err_set(e, STATUS_NOMEM, "out of memory for the profile");
     name_rows(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL]);
-    name_rows(p, ENGINE_DECODE, &p->seat->program[PROGRAM_DECODE]);
+    name_rows(p, ENGINE_DECODE, decoding(p));
     job_progress(p->job, "measuring the machine", 0, 0, "run", 0);
-    if (!models_probe(m, p->job, e) && !prompt(p, e) && !measure(p, e)) finish(p, m);
+    if (!models_probe(m, p->job, e) && !prompt(p, e) && !room_for_batch(p, e) && !measure(p, e)) finish(p, m);
     return e->code;
 }
 int profile(struct models *m, struct job *job, struct err *e) {
-    struct prof p = { .job = job, .runs = job->req.runs ? job->req.runs : RUNS };
+    const struct engine_req *q = &job->req;
+    struct prof p = { .job = job, .runs = q->runs ? q->runs : RUNS, .batch = q->batch_size ? q->batch_size : 1 };
+    if (p.batch < 1 || p.batch > BATCH_MAX)
+        return err_set(e, STATUS_INVALID, "--batch-size %d: 1 to %d", p.batch, BATCH_MAX);
     if (p.runs < 1 || p.runs > RUNS_MAX) return err_set(e, STATUS_INVALID, "--runs %d: 1 to %d", p.runs, RUNS_MAX);
     if (models_sit(m, job, &p.seat, e)) return e->code;
     p.l = p.seat->l;
     p.pci = p.l->api->pci ? p.l->api->pci(p.l->be) : "";
     const int rc = run(&p, m, e);
     models_rise(m, job, p.seat);
-    if (!rc) job_done(job, &(struct engine_done){ .new_tokens = p.steps, .prompt_tokens = (int)p.ids.n });
+    if (!rc)
+        job_done(job,
+                 &(struct engine_done){ .new_tokens = p.steps * p.batch, .prompt_tokens = (int)p.ids.n * p.batch });
     ids_fini(&p.ids);
     mem_free(p.span);
     mem_free(p.row);

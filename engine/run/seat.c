@@ -28,16 +28,17 @@ int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, con
     return STATUS_OK;
 }
 static int record(struct seat *s, int max_len, struct err *e) {
+    struct engine_model *info = &s->info;
+    const int sequences = info->max_sequences, batch = sequences > BEAMS_MAX ? sequences : BEAMS_MAX;
     const struct program like = {
-        .api = s->l->api, .be = s->l->be, .kv_rows = SEQUENCES * max_len, .kv = dtype_parse(s->info.kv_dtype)
+        .api = s->l->api, .be = s->l->be, .kv_rows = sequences * max_len, .kv = dtype_parse(info->kv_dtype)
     };
     struct sizes size;
-    struct engine_model *info = &s->info;
-    if (sizes_of(&size, s->program, s->l->model, &like, BEAMS_MAX, e)) return e->code;
+    if (sizes_of(&size, s->program, s->l->model, &like, batch, e)) return e->code;
     info->max_model_len = max_len;
     info->kv_bytes = size.kv_bytes;
     info->arena_bytes = size.arena_bytes;
-    info->kv_bytes_per_token = size.kv_bytes / ((uint64_t)SEQUENCES * (uint64_t)max_len);
+    info->kv_bytes_per_token = size.kv_bytes / ((uint64_t)sequences * (uint64_t)max_len);
     info->weight_bytes = size.weight_bytes;
     info->predicted_bytes = size.weight_bytes + size.kv_bytes + size.arena_bytes;
     return STATUS_OK;
@@ -57,19 +58,21 @@ static void too_large(const struct seat *s, const struct seat_room *room, int fi
     const struct engine_model *info = &s->info;
     const double need = (double)(room->fixed + seat_bytes(s)) / GIB, free_gib = (double)room->free_bytes / GIB;
     const double kv = (double)info->kv_bytes / GIB;
+    char each[32] = "";
+    if (info->max_sequences > 1) snprintf(each, sizeof each, " x %d sequences", info->max_sequences);
     const int code = s->l->api->memory ? STATUS_DEVMEM : STATUS_NOMEM;
     if (room->fixed)
         err_set(e, code,
-                "%s needs %.2f GiB (weights %.2f, KV cache %.2f for %d tokens, work %.2f), %.2f GiB is free: nothing "
+                "%s needs %.2f GiB (weights %.2f, KV cache %.2f for %d tokens%s, work %.2f), %.2f GiB is free: nothing "
                 "was read. ",
-                info->name, need, (double)info->weight_bytes / GIB, kv, info->max_model_len,
+                info->name, need, (double)info->weight_bytes / GIB, kv, info->max_model_len, each,
                 need - kv - (double)info->weight_bytes / GIB, free_gib);
     else
         err_set(
             e, code,
-            "the weights of %s are there, but its KV cache for %d tokens needs %.2f GiB beside those of others, %.2f "
+            "the weights of %s are there, but its KV cache for %d tokens%s needs %.2f GiB beside those of others, %.2f "
             "GiB is free. ",
-            info->name, info->max_model_len, need, free_gib);
+            info->name, info->max_model_len, each, need, free_gib);
     const size_t n = strlen(e->text);
     if (fits)
         snprintf(e->text + n, sizeof e->text - n, "--max-model-len %d fits", fits);
@@ -77,18 +80,23 @@ static void too_large(const struct seat *s, const struct seat_room *room, int fi
         snprintf(e->text + n, sizeof e->text - n, "%%unload other models, or --dtype int4; %%fit %s shows what fits",
                  info->name);
 }
-int seat_plan(struct seat *s, struct loaded *l, int want, const char *kv, const struct seat_room *room, struct err *e) {
+int seat_plan(struct seat *s, struct loaded *l, int want, int sequences, const char *kv, const struct seat_room *room,
+              struct err *e) {
     *s = (struct seat){ .l = l, .info = l->info };
     struct engine_model *info = &s->info;
     const int len = want ? want : info->context;
+    info->max_sequences = sequences ? sequences : 1;
+    if (info->max_sequences < 1 || info->max_sequences > BATCH_MAX)
+        return err_set(e, STATUS_INVALID, "--max-sequences %d: 1 to %d", sequences, BATCH_MAX);
     if (len < 1 || len > info->context)
         return err_set(e, STATUS_INVALID, "--max-model-len %d: %s was trained for 1 to %d tokens", len, info->name,
                        info->context);
     if (choose_kv(s, kv, e) || record(s, len, e)) return e->code;
     const uint64_t fixed = room->fixed + info->arena_bytes;
     if (fixed + info->kv_bytes <= room->free_bytes) return STATUS_OK;
-    const uint64_t rows =
-        room->free_bytes > fixed ? (room->free_bytes - fixed) / info->kv_bytes_per_token / SEQUENCES : 0;
+    const uint64_t rows = room->free_bytes > fixed
+                              ? (room->free_bytes - fixed) / info->kv_bytes_per_token / (uint64_t)info->max_sequences
+                              : 0;
     const int fits = rows < (uint64_t)info->context ? (int)rows / LEN_STEP * LEN_STEP : info->context;
     if (fits && !want) {
         snprintf(info->notice, sizeof info->notice,

@@ -3,7 +3,7 @@
 #define JAEDA_RUN_SEAT_H
 #include "load.h"
 
-enum { SEQUENCES = 1 }; /* KV caches of a seat */
+enum { SEQUENCES = 1, BATCH_MAX = 64 }; /* conversations of a seat; sequences of a static batch */
 
 /* A conversation's place in the KV pool and the tokens whose keys and values lie there. */
 struct sequence {
@@ -12,7 +12,7 @@ struct sequence {
     int base;      /* first row in the pool */
     uint64_t used; /* for least-recently-used */
 };
-/* 1 row, BEAMS_MAX rows with logits of all, and seat_chunk rows, over the same weights, arena and KV pool. */
+/* 1 row, BEAMS_MAX (or max_sequences) rows with logits of all, and seat_chunk rows, over the same weights, arena and KV pool. */
 enum { PROGRAM_DECODE, PROGRAM_BEAMS, PROGRAM_PREFILL, PROGRAMS };
 struct worker;
 /* Rows of a prefill step at most. */
@@ -31,13 +31,14 @@ struct seat {
     bool busy;           /* a job runs on it */
     struct seat *next;
 };
-/* Records and sizes the programs for a model that is bound: fills s->info. want: KV rows, 0: the model's context, shrunk
+/* Records and sizes the programs for a model that is bound: fills s->info. want: tokens of each of `sequences`, 0: the model's context, shrunk
  * to what fits into free_bytes beside `fixed` bytes (the weights when they are still to be read, and what loading
  * takes). kv: "auto", "fp32", "fp16" or NULL. An error names what would fit. s is zeroed first. */
 struct seat_room {
     uint64_t free_bytes, fixed;
 };
-int seat_plan(struct seat *s, struct loaded *l, int want, const char *kv, const struct seat_room *room, struct err *e);
+int seat_plan(struct seat *s, struct loaded *l, int want, int sequences, const char *kv, const struct seat_room *room,
+              struct err *e);
 /* Takes the memory, for good, so that no later step can fail for it; links the programs. Any thread. */
 int seat_take(struct seat *s, struct err *e);
 uint64_t seat_bytes(const struct seat *s); /* that seat_take takes */

@@ -27,7 +27,7 @@ struct snapshot {
 /* The last model that was loaded, as it was asked for: %load alone does it again. model "": none. */
 struct last_load {
     char model[1024], revision[128], dtype[16], kv_cache_dtype[16], load_format[16];
-    int max_model_len, threads;
+    int max_model_len, max_sequences, threads;
 };
 struct hub;
 struct interp {

@@ -133,8 +133,8 @@ static void energy(struct doc *d, const struct engine_profile *p) {
     }
     /* A counter that stood still says that the runs were short, not that they were free. */
     format_number(prefill, j[ENGINE_PREFILL] > 0 ? j[ENGINE_PREFILL] : NAN);
-    format_number(read, j[ENGINE_PREFILL] > 0 ? j[ENGINE_PREFILL] / p->prompt_tokens : NAN);
-    format_number(written, j[ENGINE_DECODE] > 0 ? j[ENGINE_DECODE] : NAN);
+    format_number(read, j[ENGINE_PREFILL] > 0 ? j[ENGINE_PREFILL] / p->prompt_tokens / p->batch_size : NAN);
+    format_number(written, j[ENGINE_DECODE] > 0 ? j[ENGINE_DECODE] / p->batch_size : NAN);
     doc_line(d,
              "energy: %s J a prefill (%s J a token), %s J a token of decode, by the card's counter, which moves in "
              "steps: short runs tell little",

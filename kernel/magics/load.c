@@ -161,6 +161,7 @@ static int load(struct call *c, const struct last_load *w, bool evict) {
                             .kv_cache_dtype = w->kv_cache_dtype,
                             .load_format = either ? "auto" : w->load_format,
                             .max_model_len = w->max_model_len,
+                            .max_sequences = w->max_sequences,
                             .threads = w->threads,
                             .evict = evict };
     struct loading l = { 0 };
@@ -219,6 +220,7 @@ static int wanted(struct call *c, bool again, struct last_load *w) {
     if (!again || typed(a, "load-format") || typed(a, "no-weights"))
         snprintf(w->load_format, sizeof w->load_format, "%s", dummy ? "dummy" : args_text(a, "load-format"));
     if (!again || typed(a, "max-model-len")) w->max_model_len = args_int(a, "max-model-len");
+    if (!again || typed(a, "max-sequences")) w->max_sequences = args_int(a, "max-sequences");
     if (!again || typed(a, "threads")) w->threads = args_int(a, "threads");
     return 0;
 }

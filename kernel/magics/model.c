@@ -212,6 +212,7 @@ static void shape_facts(struct table *t, const struct engine_model *m) {
     count(t, "vocabulary rows", (uint64_t)m->vocab);
     count(t, "context of the model", (uint64_t)m->context);
     if (m->loaded) count(t, "context reserved", (uint64_t)m->max_model_len);
+    if (m->loaded && m->max_sequences > 1) count(t, "sequences reserved", (uint64_t)m->max_sequences);
     format_bytes(theta, m->kv_bytes_per_token ? (double)m->kv_bytes_per_token : fit_kv_bytes(m));
     snprintf(text, sizeof text, "%s, %s", theta, m->kv_dtype[0] ? m->kv_dtype : "fp16");
     fact(t, "KV cache a token", m->layers ? text : "");

@@ -84,7 +84,7 @@ static void add_group(struct group *to, const struct group *g) {
     to->flops += g->flops;
 }
 static void group_cells(struct table *t, const struct group *g, const struct engine_profile *p, double all_ms) {
-    const double s = g->ms * 1e-3, gbs = s > 0 ? g->bytes / s * 1e-9 : 0, gflops = s > 0 ? g->flops / s * 1e-9 : 0;
+    const double per_s = g->ms > 0 ? 1e-6 / g->ms : 0, gbs = g->bytes * per_s, gflops = g->flops * per_s;
     table_cell(t, "%s", g->label);
     if (fabs(g->calls - round(g->calls)) < 1e-3) {
         table_cell(t, "%.0f", g->calls);
@@ -144,12 +144,14 @@ static void spread(char out[80], double ms, double sd, int runs) {
 }
 static void phase_caption(const struct engine_profile *p, enum engine_phase phase, const char *wall, char out[200]) {
     char rate[32];
-    const double tokens = phase == ENGINE_PREFILL ? p->prompt_tokens : 1;
+    const double tokens = p->batch_size * (phase == ENGINE_PREFILL ? p->prompt_tokens : 1);
+    char batch[16] = "";
+    if (p->batch_size > 1) snprintf(batch, sizeof batch, "%d × ", p->batch_size);
     format_number(rate, p->wall_ms[phase] > 0 ? tokens / p->wall_ms[phase] * 1000 : 0);
     if (phase == ENGINE_PREFILL) {
-        snprintf(out, 200, "prefill: %d tokens in %s, %s tok/s", p->prompt_tokens, wall, rate);
+        snprintf(out, 200, "prefill: %s%d tokens in %s, %s tok/s", batch, p->prompt_tokens, wall, rate);
     } else {
-        snprintf(out, 200, "decode: a token in %s, %s tok/s, at %d tokens of context", wall, rate, p->context);
+        snprintf(out, 200, "decode: %sa token in %s, %s tok/s, at %d tokens of context", batch, wall, rate, p->context);
     }
 }
 static void phase_lines(struct doc *d, const struct section *s, const char *wall) {
@@ -216,10 +218,10 @@ static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
     format_number(peak, p->peak_gflops);
     if (!phase_section(&d, c, p, ENGINE_PREFILL) && !phase_section(&d, c, p, ENGINE_DECODE)) {
         doc_line(&d,
-                 "%s %s · %s · %d→%d tok · b1 · %d run%s after %d warm-up%s · peaks measured here: %s "
+                 "%s %s · %s · %d→%d tok · b%d · %d run%s after %d warm-up%s · peaks measured here: %s "
                  "GB/s, %s GFLOP/s in %s",
-                 p->model, p->dtype, device, p->prompt_tokens, p->decode_steps, p->runs, p->runs == 1 ? "" : "s",
-                 p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
+                 p->model, p->dtype, device, p->prompt_tokens, p->decode_steps, p->batch_size, p->runs,
+                 p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
         if (p->dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
         waited_line(&d, p);
         gpu_conditions(&d, p);
@@ -243,7 +245,8 @@ int magic_profile(struct call *c) {
                                   .prompt_tokens =
                                       args_given(&c->args, "prompt-tokens") ? args_int(&c->args, "prompt-tokens") : 0,
                                   .max_new_tokens = args_int(&c->args, "max-new-tokens"),
-                                  .runs = args_int(&c->args, "runs") };
+                                  .runs = args_int(&c->args, "runs"),
+                                  .batch_size = args_int(&c->args, "batch-size") };
     struct profiling r = { .row = NULL };
     struct record record;
     if (record_begin(&record, c, &q)) return c->e->code;

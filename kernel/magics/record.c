@@ -57,6 +57,7 @@ static json_t *options(const struct engine_req *q) {
     if (q->kind == ENGINE_REQ_PROFILE) {
         put_count(o, "prompt_tokens", (uint64_t)q->prompt_tokens);
         put_count(o, "runs", (uint64_t)q->runs);
+        put_count(o, "batch_size", (uint64_t)q->batch_size);
     } else {
         put_count(o, "min_new_tokens", (uint64_t)q->min_new_tokens);
         put(o, "ignore_eos", json_boolean(q->ignore_eos));
@@ -214,6 +215,7 @@ void record_profile(struct record *r, const struct engine_profile *p) {
     put_count(o, "runs", (uint64_t)p->runs);
     put_count(o, "warmups", (uint64_t)p->warmups);
     put_count(o, "threads", (uint64_t)p->threads);
+    put_count(o, "batch_size", (uint64_t)p->batch_size);
     put_count(o, "prompt_tokens", (uint64_t)p->prompt_tokens);
     put_count(o, "decode_steps", (uint64_t)p->decode_steps);
     put_count(o, "context", (uint64_t)p->context);
@@ -239,7 +241,7 @@ void record_profile(struct record *r, const struct engine_profile *p) {
     put_count(r->run, "new_tokens", (uint64_t)p->decode_steps);
     put_number(r->run, "ttft_ms", p->wall_ms[ENGINE_PREFILL]);
     put_number(r->run, "tpot_ms", tpot_ms);
-    put_number(r->run, "tok_s", tpot_ms > 0 ? 1000 / tpot_ms : NAN);
+    put_number(r->run, "tok_s", tpot_ms > 0 ? p->batch_size * 1000 / tpot_ms : NAN);
     put_number(r->run, "waited_ms", p->waited_ms);
     put(r->run, "dummy", json_boolean(p->dummy));
     r->any = true;

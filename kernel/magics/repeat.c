@@ -40,6 +40,8 @@ static void load_line(const json_t *run, struct buf *out) {
         if (!strcmp(asked[i], dtype)) repeat_option(out, "dtype", dtype);
     if (*kv) repeat_option(out, "kv-cache-dtype", kv);
     if (number_of(run, "max_model_len") > 0) number_option(out, "max-model-len", run, "max_model_len");
+    const json_t *options = json_object_get(run, "options");
+    if (number_of(options, "batch_size") > 1) number_option(out, "max-sequences", options, "batch_size");
     if (known && *revision) repeat_option(out, "revision", revision);
     if (!strcmp(text_of(run, "format"), "dummy")) buf_puts(out, " --load-format dummy");
     buf_puts(out, "\n");
@@ -108,6 +110,7 @@ static void profile_lines(const json_t *run, struct buf *out) {
     if (!message) number_option(out, "prompt-tokens", run, "prompt_tokens"); /* as it was cut to the context */
     number_option(out, "max-new-tokens", o, "max_new_tokens");
     number_option(out, "runs", o, "runs");
+    if (number_of(o, "batch_size") > 1) number_option(out, "batch-size", o, "batch_size");
     if (message) body(json_object_get(message, "text"), out);
 }
 void repeat_text(const json_t *run, struct buf *out) {

@@ -31,7 +31,7 @@ static int open_bench(struct bench *b, const char *dtype, const char *path, stru
     b->be = backend_cpu.open(0, e);
     if (!b->be || loaded_open(&b->model, &backend_cpu, b->be, &o, e)) return e->code;
     const struct seat_room plenty = { UINT64_MAX, 0 };
-    if (loaded_bind(&b->model, &o, e) || seat_plan(&b->seat, &b->model, MODEL_LEN, NULL, &plenty, e)) return e->code;
+    if (loaded_bind(&b->model, &o, e) || seat_plan(&b->seat, &b->model, MODEL_LEN, 1, NULL, &plenty, e)) return e->code;
     return loaded_fill(&b->model, &b->seat, &o, NULL, e);
 }
 static void close_bench(struct bench *b) {

@@ -109,6 +109,10 @@ def test_a_cache_of_int8_and_what_fits_are_the_devices(machine):
     says(ok(c, f"%load {TINY} -c 64 --kv-cache-dtype int8"), "int8")
     says(ok(c, "%show"), "int8")
     assert ok(c, "%generate -n 4 hello")
+    says(ok(c, "%profile -p 10 -n 4 --runs 1 --batch-size 3"), "prefill: 3 × 10 tokens", "decode: 3 × a token", "· b3 ·")
+    says(ok(c, f"%load {TINY} -c 64 --max-sequences 20"), "ready")
+    says(ok(c, "%show"), "sequences reserved 20")
+    says(ok(c, "%profile -p 60 -n 4 --runs 1 --batch-size 20"), "prefill: 20 × 60 tokens")
     says(ok(c, f"%fit {TINY} --machine this -c 64"), "this machine: 7.9")  # of the 8 that the stand-in has
 
 

@@ -55,7 +55,7 @@ static void every_way_to_say_a_dtype(void **state) {
     fails("%load small --load-in-8bit --load-in-4bit", STATUS_INVALID, "weights have one dtype");
     fails("%load small --dtype fp8", STATUS_INVALID, "auto, fp32, fp16, bf16, int8, int4, not \"fp8\"");
     fails("%load small -q awq", STATUS_INVALID, "none, int8, int4, not \"awq\"");
-    fails("%load small --kv-cache-dtype fp8", STATUS_INVALID, "auto, fp32, fp16, not \"fp8\"");
+    fails("%load small --kv-cache-dtype fp8", STATUS_INVALID, "auto, fp32, fp16, int8, not \"fp8\"");
     runs("%set dtype=int4 kv-cache-dtype=fp32\n%load small");
     assert_string_equal(fake.dtype, "int4");
     assert_string_equal(fake.kv_dtype, "fp32");
@@ -272,6 +272,7 @@ static void profile(void **state) {
                                             .rows = 6,
                                             .runs = 3,
                                             .warmups = 1,
+                                            .batch_size = 1,
                                             .threads = 2,
                                             .prompt_tokens = 128,
                                             .decode_steps = 32,
@@ -359,7 +360,7 @@ static void what_cards_tell(void **state) {
 }
 static void a_profile_says_what_the_card_went_through(void **state) {
     (void)state;
-    fake.profile = (struct engine_profile){ .runs = 1, .wall_ms = { 1, 1 }, .prompt_tokens = 100 };
+    fake.profile = (struct engine_profile){ .runs = 1, .batch_size = 1, .wall_ms = { 1, 1 }, .prompt_tokens = 100 };
     runs("%profile");
     assert_null(strstr(out_plain(&o, -1), "conditions"));
     fake.profile.gpu = true;
@@ -375,6 +376,16 @@ static void a_profile_says_what_the_card_went_through(void **state) {
     snprintf(fake.profile.after.throttle, sizeof fake.profile.after.throttle, "power brake");
     fake.profile.after.ecc_errors = 2;
     fake.profile.after.processes = 2;
+    fake.profile.batch_size = 4; /* the same joules for four times the tokens */
+    runs("%profile --batch-size 4");
+    assert_int_equal(fake.last.batch_size, 4);
+    says(out_plain(&o, -1), "25.0 J a prefill (0.0625 J a token), 0.125 J a token of decode");
+    says(out_plain(&o, -1), "prefill: 4 × 100 tokens in 1.00 ms, 400,000 tok/s");
+    says(out_plain(&o, -1), "decode: 4 × a token in 1.00 ms, 4,000 tok/s");
+    says(out_plain(&o, -1), "launch gaps");
+    fails("%profile --batch-size 65", STATUS_INVALID, "1 to 64");
+    fails("%load small --max-sequences 65", STATUS_INVALID, "1 to 64");
+    fake.profile.batch_size = 1;
     fake.profile.energy_j[1] = 0; /* the counter did not move: nothing is known */
     runs("%profile");
     says(out_plain(&o, -1), "(0.250 J a token), – J a token of decode");

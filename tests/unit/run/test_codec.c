@@ -27,15 +27,15 @@ static const int ids[] = { -1, 7 }, contexts[] = { 1, 2, I }, batches[] = { I };
     { I, F, true }
 static const struct engine_req request = {
     /* clang-format off */
-    ENGINE_REQ_FIT, 3, "model", "session", "revision", "dtype", "kv", "format", I, "HOME=/x\nA=", I, true, true, true, D, true,
-    messages, 3, "template", SAMPLING, BEAMS, stops, 3, ids, 2, I, I, true, I, I,
+    ENGINE_REQ_FIT, 3, "model", "session", "revision", "dtype", "kv", "format", I, I, "HOME=/x\nA=", I, true, true, true, D, true,
+    messages, 3, "template", SAMPLING, BEAMS, stops, 3, ids, 2, I, I, true, I, I, I,
     { dtypes, machines, contexts, batches, 2, 1, 3, 1 },
     /* clang-format on */
 };
 #define MODEL                                                                                                          \
     {                                                                                                                  \
         "name", "file", "arch", "dtype", "kv", "size", "template", "license", "format", "repo", "aliases", true, true, \
-            "get", "gated", I, I, I, I, I, I, I, I, I, I, I, F, "stops", U, U, U, U, U, U, U, U, U, U, U, U, I,        \
+            "get", "gated", I, I, I, I, I, I, I, I, I, I, I, I, F, "stops", U, U, U, U, U, U, U, U, U, U, U, U, I,     \
             "user", D, D, D, D, D, D, true, "notice"                                                                   \
     }
 static const struct engine_model models[] = { MODEL, { .name = "zero" }, MODEL };
@@ -59,9 +59,9 @@ static const struct engine_event events[] = {
     { ENGINE_EV_TEXT, U, { .text = { "a\0글", 5, 3 } }, NULL },
     { ENGINE_EV_PROFILE,
       U,
-      { .profile = { profile_rows, 2,        I,        I,        I,    I,        I,   I,
-                     { D, D },     { D, D }, { D, D }, { D, D }, D,    D,        D,   "int8",
-                     true,         "dtype",  "isa",    "model",  true, { D, D }, GPU, GPU } },
+      { .profile = { profile_rows, 2,        I,        I,        I,        I,   I,  I,      I,
+                     { D, D },     { D, D }, { D, D }, { D, D }, D,        D,   D,  "int8", true,
+                     "dtype",      "isa",    "model",  true,     { D, D }, GPU, GPU } },
       NULL },
     { ENGINE_EV_MODELS, U, { .models = { models, 3 } }, NULL },
     { ENGINE_EV_SYSTEM,

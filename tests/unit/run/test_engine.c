@@ -197,6 +197,33 @@ static void profile_adds_up(void **state) {
         assert_true(h->profile.spans_ms[k] <= h->profile.profiled_ms[k]);
     }
 }
+static void a_batch_decodes_side_by_side(void **state) {
+    (void)state;
+    load();
+    struct engine_req q = {
+        .kind = ENGINE_REQ_PROFILE, .prompt_tokens = 40, .max_new_tokens = 8, .runs = 2, .batch_size = 3
+    };
+    struct heard *h = ask(&q);
+    if (h->fail.code) fail_msg("%s", h->fail.text);
+    assert_int_equal(h->profile.batch_size, 3);
+    assert_int_equal(h->done.new_tokens, 24);
+    assert_int_equal(h->done.prompt_tokens, 120);
+    assert_true(h->profile.wall_ms[ENGINE_DECODE] > 0);
+    q.batch_size = 20; /* more than the cache of one sequence has room for */
+    h = ask(&q);
+    assert_int_equal(h->fail.code, STATUS_INVALID);
+    assert_non_null(strstr(h->fail.text, "--max-sequences 20"));
+    const uint64_t kv =
+        ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = TINY, .max_model_len = 64 })->model.kv_bytes;
+    h = ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = TINY, .max_model_len = 64, .max_sequences = 20 });
+    assert_int_equal(h->model.max_sequences, 20);
+    assert_int_equal(h->model.kv_bytes, 20 * kv);
+    h = ask(&q);
+    if (h->fail.code) fail_msg("%s", h->fail.text);
+    assert_int_equal(h->done.new_tokens, 160);
+    h = ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = TINY, .max_sequences = 65 });
+    assert_non_null(strstr(h->fail.text, "--max-sequences 65: 1 to 64"));
+}
 static void unload_gives_memory_back(void **state) {
     (void)state;
     load();
@@ -373,6 +400,7 @@ int main(void) {
         T(a_cancel_keeps_what_was_written),
         T(status_does_not_wait_behind_a_job),
         T(profile_adds_up),
+        T(a_batch_decodes_side_by_side),
         T(unload_gives_memory_back),
         T(what_cannot_be_loaded_is_named),
         T(a_model_larger_than_memory_is_refused_before_it_is_read),

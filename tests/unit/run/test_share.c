@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TINY "tests/golden/tiny-tied.gguf"
 #define OTHER "tests/golden/llama-gqa.gguf"
@@ -166,10 +167,12 @@ static void a_lane_does_not_wait_for_another(void **state) {
     (void)state;
     load(a, TINY, "fp32");
     const struct engine_req slow = {
-        .kind = ENGINE_REQ_PROFILE, .prompt_tokens = 40, .max_new_tokens = 16, .runs = 100
+        .kind = ENGINE_REQ_PROFILE, .prompt_tokens = 40, .max_new_tokens = 200, .runs = 100
     };
     const struct engine_req quick = writing("hello", 8, 3);
-    const uint64_t first = submit(a, &slow), again = submit(a, &slow), second = submit(a, &quick);
+    const uint64_t first = submit(a, &slow);
+    for (int i = 0; i < 10000 && status(a).model[0].idle_s > 0; i++) usleep(1000); /* until it runs */
+    const uint64_t again = submit(a, &slow), second = submit(a, &quick);
     assert_int_equal(wait_for(a, second).done.new_tokens, 8);
     assert_int_equal(status(a).model[0].sessions, 1); /* the side job's cache went with it */
     struct end h = ask(a, (struct engine_req){ .kind = ENGINE_REQ_UNLOAD, .lane = 1 });
