@@ -1,6 +1,6 @@
 """What tests/gpu asks of transformers, in a process of its own: one JSON object a line, {"skip": why} where it cannot.
 
-  gpu_torch.py reference FOLDER DEVICE tiny|wide    seeded checkpoints, their logits and greedy tokens
+  gpu_torch.py reference FOLDER DEVICE SHAPE DTYPE  a seeded checkpoint, its logits and greedy tokens
   gpu_torch.py decode DEVICE MODEL DTYPE            times of decode steps, eager and compiled with a static cache
 """
 import json
@@ -51,23 +51,18 @@ def token(i):
 
 
 @torch.no_grad()
-def reference(folder, device, size):
+def reference(folder, device, name, dtype):
     folder = pathlib.Path(folder)
-    for kind in ("neox", "llama"):
-        for dtype in ("fp32",) if size == "tiny" else ("fp16", "bf16", "fp32"):
-            model = make(f"{kind}-{size}", dtype, device, kind)
-            where = folder / f"{kind}-{dtype}"
-            model.save_pretrained(where)
-            ids = torch.tensor([[token(i) for i in range(PROMPT + STEPS)]], device=device)
-            rows = model(ids).logits[0, PROMPT - ROWS:].float().cpu().contiguous()
-            out = folder / f"{kind}-{dtype}.f32"
-            out.write_bytes(rows.numpy().tobytes())
-            text = ids[:, :PROMPT]
-            for _ in range(STEPS):
-                text = torch.cat([text, model(text).logits[:, -1:].argmax(-1)], 1)
-            say(name=f"{kind}-{size}", dtype=dtype, folder=str(where), logits=str(out), prompt=PROMPT, steps=STEPS,
-                greedy=text[0, PROMPT:].tolist(), device=device)
-            del model
+    model = make(name, dtype, device, name.split("-")[0])
+    model.save_pretrained(folder / "model")
+    ids = torch.tensor([[token(i) for i in range(PROMPT + STEPS)]], device=device)
+    rows = model(ids).logits[0, PROMPT - ROWS:].float().cpu().contiguous()
+    (folder / "logits").write_bytes(rows.numpy().tobytes())
+    text = ids[:, :PROMPT]
+    for _ in range(STEPS):
+        text = torch.cat([text, model(text).logits[:, -1:].argmax(-1)], 1)
+    say(name=name, dtype=dtype, folder=str(folder / "model"), logits=str(folder / "logits"), prompt=PROMPT, steps=STEPS,
+        greedy=text[0, PROMPT:].tolist(), device=device)
 
 
 def clock(device):
@@ -81,11 +76,14 @@ def decode(device, name, dtype):
     tiny = name == "tiny"
     context, steps, runs = (16, 2, 1) if tiny else (64, 64, 3)  # on average as many tokens as tests/gpu asks of ours
     model = make(name, dtype, device, "neox")
-    compiled = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True)
-    for how, forward in (("transformers eager", model.forward), ("transformers compiled, static cache", compiled)):
+    for how in ("transformers eager", "transformers compiled, static cache"):
         for batch in (1, 2 if tiny else 16):
+            forward, cache = model.forward, None
             try:
-                cache = None if forward == model.forward else StaticCache(config=model.config, max_cache_len=CONTEXT)
+                if "compiled" in how:  # anew for each batch: of the second it would make code for any size
+                    torch._dynamo.reset()
+                    forward = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True, dynamic=False)
+                    cache = StaticCache(config=model.config, max_cache_len=context + 8 + runs * steps)
                 ids = torch.full((batch, context), 7, device=device)
                 made = model(ids, past_key_values=cache, use_cache=True)
                 cache, at = made.past_key_values, context

@@ -45,7 +45,8 @@ struct backend_api {
     int (*put)(struct backend *be, void *device, const void *host, size_t bytes, struct err *e);
     size_t (*weight_bytes)(const struct weight *w); /* packed size, before a byte is read; 0: dtype not supported */
     void (*fuse)(struct program *p);                /* may be NULL; never fails, only fuses less */
-    /* Scratch bytes the program needs for each worker and once for all; may be NULL. */
+    /* Scratch bytes the program needs for each worker and once for all; may be NULL. With chunk, fuse, kv and weight_bytes it
+     * answers of a device, with be NULL, for the largest that it knows. */
     void (*scratch)(const struct program *p, size_t *each, size_t *shared);
     /* Gives every weight of these programs that has none a place, grouped as the programs read them (the decode
      * program comes first); reads nothing. On failure *out is NULL and no weight has changed. */

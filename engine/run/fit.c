@@ -1,5 +1,6 @@
 #include "fit.h"
 #include "base/mem.h"
+#include "compute/module.h"
 #include "machine.h"
 #include "seat.h"
 #include <stdio.h>
@@ -63,13 +64,20 @@ static int add_machine(struct fitting *f, const char *name, struct err *e) {
     }
     return err_set(e, STATUS_INVALID, "--machine %.24s: choose this, g5.2xlarge, g5.12xlarge, a100-80gb or h100", name);
 }
+/* What plans for another machine's GPU: the module of this build, which need not find a device for that; without one, what
+ * computes here. */
+static struct program planner(const struct fitting *f, bool here) {
+    struct err none = { 0 };
+    const struct backend_api *cuda = here || f->m->api->memory ? NULL : module_open("cuda", &none);
+    return (struct program){ .api = cuda ? cuda : f->m->api, .be = cuda ? NULL : f->m->be };
+}
 /* Everything that one dtype takes at one context and batch; contexts are linear, so that the largest follows. */
 static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m, bool fp32, struct err *e) {
     const struct engine_machine *at = &f->machine[row->machine];
     const bool here = !strcmp(at->name, "this");
-    const struct program like = {
-        .api = f->m->api, .be = f->m->be, .kv_rows = row->context, .kv = fp32 ? DTYPE_F32 : DTYPE_F16
-    };
+    struct program like = planner(f, here);
+    like.kv_rows = row->context;
+    like.kv = fp32 ? DTYPE_F32 : DTYPE_F16;
     const int picks = here && row->batch < BEAMS_MAX ? BEAMS_MAX : row->batch;
     struct program p[PROGRAMS] = { 0 };
     struct sizes s;

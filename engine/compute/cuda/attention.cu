@@ -3,7 +3,7 @@
  * many shares there are depends on the device and the step's rows, never on the context: one graph serves every context. */
 #include "compute/cuda/attention.h"
 
-enum { THREADS = 128, WARPS = THREADS / WARP, BATCH = 4, SHARE_LEAST = 64, SHARES_MOST = 32, DIMS = 8 };
+enum { THREADS = 128, WARPS = THREADS / WARP, BATCH = 4, SHARE_LEAST = 64, SHARES_MOST = 32, DIMS = 8, SMS_MOST = 132 };
 
 /* ---- KV_PUT: a warp a head of a row ---- */
 __global__ void kv_put_kernel(struct cache k, const float *x, const struct step *s) {
@@ -211,7 +211,7 @@ static int shares_of(const struct backend *be, int rows, int heads) {
     return n < 1 ? 1 : n > SHARES_MOST ? SHARES_MOST : n;
 }
 size_t cuda_attn_scratch(const struct backend *be, const struct op_call *c) {
-    const size_t places = (size_t)(2 * be->sms), all = (size_t)c->m[1].rows * (size_t)c->u.attn.heads;
+    const size_t places = (size_t)(2 * (be ? be->sms : SMS_MOST)), all = (size_t)c->m[1].rows * (size_t)c->u.attn.heads;
     return (all < places ? all : places) * SHARES_MOST * (WARP * (DIMS + 2)) * sizeof(float); /* more have one share */
 }
 int cuda_attn(const struct run *r, const struct op_call *c, struct err *e) {
