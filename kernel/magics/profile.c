@@ -207,6 +207,37 @@ static void waited_line(struct doc *d, const struct engine_profile *p) {
                  buf_text(&line) + strlen(" · "));
     buf_fini(&line);
 }
+/* NVIDIA's data sheets: GB/s, and TFLOP/s of dense fp16 and bf16 products. */
+static const struct {
+    const char *name;
+    double gbs, tflops;
+} sheets[] = {
+    { "A10G", 600, 70 },
+    { "A100-SXM4-80GB", 2039, 312 },
+    { "A100 80GB PCIe", 1935, 312 },
+    { "A100-SXM4-40GB", 1555, 312 },
+    { "H100 80GB HBM3", 3350, 989 },
+    { "H200", 4800, 989 },
+};
+/* Model bandwidth and model FLOP utilisation: what a step needs, by its wall time, of what the sheet promises. */
+static void sheet_line(struct doc *d, const struct engine_profile *p) {
+    double bytes[2] = { 0, 0 }, flops[2] = { 0, 0 };
+    char mbu[2][32], mfu[2][32];
+    size_t i = 0;
+    while (i < sizeof sheets / sizeof *sheets && !strstr(p->isa, sheets[i].name)) i++;
+    if (!p->gpu || i == sizeof sheets / sizeof *sheets) return;
+    for (int k = 0; k < p->rows; k++) {
+        bytes[p->row[k].phase] += p->row[k].bytes;
+        flops[p->row[k].phase] += p->row[k].flops;
+    }
+    for (int k = 0; k < 2; k++) {
+        const double ms = p->wall_ms[k];
+        format_percent(mbu[k], ms > 0 ? bytes[k] / ms * 1e-6 / sheets[i].gbs : 0);
+        format_percent(mfu[k], ms > 0 ? flops[k] / ms * 1e-9 / sheets[i].tflops : 0);
+    }
+    doc_line(d, "data sheet (%s, %.0f GB/s, %.0f TFLOP/s): prefill MBU %s, MFU %s; decode MBU %s, MFU %s",
+             sheets[i].name, sheets[i].gbs, sheets[i].tflops, mbu[0], mfu[0], mbu[1], mfu[1]);
+}
 static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
     struct doc d;
     doc_init(&d);
@@ -222,6 +253,7 @@ static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
                  "GB/s, %s GFLOP/s in %s",
                  p->model, p->dtype, device, p->prompt_tokens, p->decode_steps, p->batch_size, p->runs,
                  p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
+        sheet_line(&d, p);
         if (p->dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
         waited_line(&d, p);
         gpu_conditions(&d, p);

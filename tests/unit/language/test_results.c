@@ -307,6 +307,13 @@ static void profile(void **state) {
     assert_string_equal(fake.prompt, "this text");
     fails("%%profile -p 5\nthis text", STATUS_INVALID, "one of the two");
     fails("%profile --by head", STATUS_INVALID, "op, layer");
+    assert_null(strstr(out_plain(&o, -1), "data sheet"));
+    fake.profile.gpu = true; /* 90 MB in 5.2 ms: 17.3 GB/s */
+    snprintf(fake.profile.isa, sizeof fake.profile.isa, "NVIDIA A10G, sm_86");
+    runs("%profile");
+    says(out_plain(&o, -1), "data sheet (A10G, 600 GB/s, 70 TFLOP/s): prefill MBU 0.353 %, MFU 0.0602 %;");
+    says(out_plain(&o, -1), "decode MBU 2.88 %");
+    fake.profile.gpu = false;
     fake.profile.dummy = true;
     runs("%profile");
     says(out_plain(&o, -1), "! random weights (load format dummy): ");
