@@ -82,6 +82,13 @@ def wait_for_text(notebook, number, length, seconds=60):
                                  f"text under cell {number}", seconds)
 
 
+def streamed(notebook, number, length):
+    """What was generated so far, without the bar with its Stop button above it, and the prompt; None: too little yet."""
+    seen, prompt = seen_and_prompt(notebook, number)
+    bar, end, written = seen.rpartition("tok\n")
+    return (written.rstrip(), prompt) if end and len(written.rstrip()) >= length else None
+
+
 def test_a_load_ends_as_one_sentence(notebook):
     text = notebook.run(LOAD, 120)
     for word in ("SmolLM2", "iB/s", "135 M", "predicted", "measured"):
@@ -92,12 +99,11 @@ def test_a_load_ends_as_one_sentence(notebook):
 
 def test_streamed_text_is_visible_before_the_cell_ends(notebook):
     notebook.start(STREAM)
-    seen, prompt = wait_for_text(notebook, STREAM, 30)
+    written, prompt = notebook.browser.wait(lambda: streamed(notebook, STREAM, 25), "streamed text", 60)
     picture(notebook, "streaming")
-    assert prompt.startswith("[*]"), f"the text came only with the end: {prompt} {seen}"
+    assert prompt.startswith("[*]"), f"the text came only with the end: {prompt} {written}"
     notebook.finished(STREAM, 120)
     text = notebook.text(STREAM)
-    written = seen.rstrip().split("tok\n")[-1]  # above it stands the bar with its Stop button while it runs
     assert len(text) > len(written) and text.startswith(written[:25]), text
     for word in ("160", "TTFT", "TPOT", "tok/s", "chars/s"):
         assert word in text, f"{word} is not in: {text[-300:]}"
