@@ -101,7 +101,8 @@ struct engine_req {
 
 struct engine_model {
     char name[64], file[512], arch[24], dtype[16], kv_dtype[8], size_label[32], template_name[24], license[32];
-    char format[16], repo[96], aliases[160]; /* format: "GGUF", "safetensors", "dummy", "config" (no weights) */
+    char format[16], repo[96],
+        aliases[160]; /* format: "GGUF", "safetensors", "torch", "dummy", "config" (no weights) */
     bool loaded, on_disk;
     char get[200];   /* when not on disk: the command that fetches it */
     char gated[200]; /* what to do before that, "" when nothing */

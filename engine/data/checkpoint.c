@@ -9,6 +9,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool ends(const char *s, const char *end) {
+    const size_t n = strlen(s), k = strlen(end);
+    return n >= k && !strcasecmp(s + n - k, end);
+}
+bool checkpoint_is_torch(const char *path) {
+    return ends(path, ".bin") || ends(path, ".pt") || ends(path, ".pth") || ends(path, ".ckpt");
+}
+void tensor_list_fini(struct tensor_list *s) {
+    mem_free(s->tensor);
+    mem_free(s->names);
+    *s = (struct tensor_list){ 0 };
+}
 int checkpoint_no_memory(const struct checkpoint *c, struct err *e) {
     return err_set(e, STATUS_NOMEM, "%s: no memory for the headers; close other programs", json_text_label(c->path));
 }
@@ -26,7 +38,7 @@ int checkpoint_read_file(struct checkpoint *c, int i, const char *path, struct e
     struct err why = { 0 };
     f->fd = json_text_open(path, &f->bytes, &why);
     if (f->fd < 0) return err_set(e, why.code, "%s", why.text);
-    return safetensors_read(&c->part[i], f->fd, f->bytes, path, e);
+    return (checkpoint_is_torch(path) ? torch_read : safetensors_read)(&c->part[i], f->fd, f->bytes, path, e);
 }
 /* c->tensor and c->names from what the files hold; a name in two files is an error. */
 int checkpoint_gather(struct checkpoint *c, struct err *e) {
@@ -81,10 +93,6 @@ static int open_single(struct checkpoint *c, struct err *e) {
     if (!rc) rc = checkpoint_read_file(c, 0, c->path, e);
     return rc ? rc : checkpoint_gather(c, e);
 }
-static bool ends(const char *s, const char *end) {
-    const size_t n = strlen(s), k = strlen(end);
-    return n >= k && !strcasecmp(s + n - k, end);
-}
 static int open_any(struct checkpoint *c, struct err *e) {
     struct stat st;
     if (stat(c->path, &st))
@@ -94,17 +102,11 @@ static int open_any(struct checkpoint *c, struct err *e) {
         if (!(c->folder = mem_string(c->path))) return checkpoint_no_memory(c, e);
         return checkpoint_read_folder(c, e);
     }
-    if (ends(c->path, ".safetensors")) {
+    if (ends(c->path, ".safetensors") || checkpoint_is_torch(c->path)) {
         const char *slash = strrchr(c->path, '/');
         c->folder = slash ? mem_copy(c->path, slash == c->path ? 1 : (size_t)(slash - c->path)) : mem_string(".");
         return c->folder ? open_single(c, e) : checkpoint_no_memory(c, e);
     }
-    static const char *const torch[] = { ".bin", ".pt", ".pth", ".ckpt" };
-    for (size_t i = 0; i < sizeof torch / sizeof *torch; i++)
-        if (ends(c->path, torch[i]))
-            return err_set(e, STATUS_INVALID,
-                           "%s: torch files are not read yet; give a folder with *.safetensors, or a .gguf file",
-                           json_text_label(c->path));
     c->kind = CHECKPOINT_GGUF;
     return open_gguf(c, e);
 }
@@ -128,7 +130,7 @@ void checkpoint_close(struct checkpoint *c) {
     if (!c) return;
     for (int i = 0; i < c->files; i++) {
         if (c->kind == CHECKPOINT_HF && c->file[i].fd >= 0) close(c->file[i].fd);
-        safetensors_fini(&c->part[i]);
+        tensor_list_fini(&c->part[i]);
         mem_free((char *)c->file[i].path);
     }
     gguf_close(c->gguf);
@@ -142,6 +144,11 @@ void checkpoint_close(struct checkpoint *c) {
 }
 enum checkpoint_kind checkpoint_kind(const struct checkpoint *c) { return c->kind; }
 const char *checkpoint_path(const struct checkpoint *c) { return c->path; }
+const char *checkpoint_folder(const struct checkpoint *c) { return c->folder; }
+const char *checkpoint_format(const struct checkpoint *c) {
+    if (c->gguf) return "GGUF";
+    return c->files && checkpoint_is_torch(c->file[0].path) ? "torch" : "safetensors";
+}
 const struct gguf *checkpoint_gguf(const struct checkpoint *c) { return c->gguf; }
 int checkpoint_files(const struct checkpoint *c) { return c->files; }
 const struct checkpoint_file *checkpoint_file(const struct checkpoint *c, int i) {

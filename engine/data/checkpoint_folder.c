@@ -11,12 +11,15 @@
 #include <sys/stat.h>
 
 enum { INDEX_MAX = 64 << 20, NAME_MAX_BYTES = 255 };
-static const char SINGLE[] = "model.safetensors", INDEX[] = "model.safetensors.index.json";
+/* The two kinds of weight files, in the order in which they are taken. */
+static const char *const single_name[] = { "model.safetensors", "pytorch_model.bin" };
+static const char *const index_name[] = { "model.safetensors.index.json", "pytorch_model.bin.index.json" };
+enum { KINDS = 2 };
 
 /* What stands in the folder, by kind; a name of each kind for error texts. */
 struct seen {
     char safetensors[NAME_MAX_BYTES + 1], torch[NAME_MAX_BYTES + 1], gguf[NAME_MAX_BYTES + 1];
-    bool single, index, config;
+    bool single[KINDS], index[KINDS], config;
 };
 static bool ends(const char *s, const char *end) {
     const size_t n = strlen(s), k = strlen(end);
@@ -31,8 +34,10 @@ static int look(const struct checkpoint *c, struct seen *s, struct err *e) {
     if (!d) return err_set(e, STATUS_IO, "%s: cannot be read", json_text_label(c->path));
     for (struct dirent *at; (at = readdir(d));) {
         const char *name = at->d_name;
-        s->single |= !strcmp(name, SINGLE);
-        s->index |= !strcmp(name, INDEX);
+        for (int k = 0; k < KINDS; k++) {
+            s->single[k] |= !strcmp(name, single_name[k]);
+            s->index[k] |= !strcmp(name, index_name[k]);
+        }
         s->config |= !strcmp(name, "config.json");
         if (ends(name, ".safetensors")) note(s->safetensors, name);
         if (ends(name, ".gguf")) note(s->gguf, name);
@@ -115,11 +120,11 @@ static int check_map(const struct checkpoint *c, const json_t *map, const char *
     }
     return 0;
 }
-static int open_index(struct checkpoint *c, struct err *e) {
+static int open_index(struct checkpoint *c, const char *index, struct err *e) {
     char path[CHECKPOINT_PATH];
     json_t *root = NULL;
     const char **list = NULL;
-    int rc = join(c, INDEX, path, e), n = 0;
+    int rc = join(c, index, path, e), n = 0;
     if (!rc) rc = json_text_file(&root, path, INDEX_MAX, e);
     const json_t *map = json_object_get(root, "weight_map");
     if (!rc && !json_is_object(map))
@@ -132,9 +137,9 @@ static int open_index(struct checkpoint *c, struct err *e) {
     json_decref(root);
     return rc;
 }
-static int open_single(struct checkpoint *c, struct err *e) {
+static int open_single(struct checkpoint *c, const char *name, struct err *e) {
     char path[CHECKPOINT_PATH];
-    int rc = join(c, SINGLE, path, e);
+    int rc = join(c, name, path, e);
     if (!rc) rc = checkpoint_room(c, 1, e);
     if (!rc) rc = checkpoint_read_file(c, 0, path, e);
     return rc ? rc : checkpoint_gather(c, e);
@@ -145,19 +150,20 @@ int checkpoint_read_folder(struct checkpoint *c, struct err *e) {
     const int rc = look(c, &s, e);
     if (rc) return rc;
     const char *label = json_text_label(c->path);
-    if (s.single) return open_single(c, e);
-    if (s.index) return open_index(c, e);
+    for (int k = 0; k < KINDS; k++) {
+        if (s.single[k]) return open_single(c, single_name[k], e);
+        if (s.index[k]) return open_index(c, index_name[k], e);
+    }
     if (s.safetensors[0])
         return err_set(
             e, STATUS_NOTFOUND,
             "%s: has %.80s but neither %s nor %s; give that file's path, or get the rest with: hf download %s", label,
-            s.safetensors, SINGLE, INDEX, repo_of(c, repo));
+            s.safetensors, single_name[0], index_name[0], repo_of(c, repo));
     if (s.torch[0])
         return err_set(
-            e, STATUS_INVALID,
-            "%s: has only torch files (%.60s), which are not read yet; take a repository with *.safetensors, or "
-            "save it anew with save_pretrained(..., safe_serialization=True)",
-            label, s.torch);
+            e, STATUS_NOTFOUND,
+            "%s: has %.80s but neither %s nor %s; give that file's path, or get the rest with: hf download %s", label,
+            s.torch, single_name[1], index_name[1], repo_of(c, repo));
     if (s.config) return 0;
     if (s.gguf[0]) return err_set(e, STATUS_INVALID, "%s: is a folder; give a file in it: %.100s", label, s.gguf);
     return err_set(e, STATUS_NOTFOUND, "%s: holds no model (no config.json, no *.safetensors, no *.gguf)", label);

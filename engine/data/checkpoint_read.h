@@ -4,6 +4,7 @@
 #include "checkpoint.h"
 #include "safetensors.h"
 #include "strmap.h"
+#include "torch.h"
 
 enum { CHECKPOINT_PATH = 1024, CHECKPOINT_FILES_MAX = 1024, CHECKPOINT_CONFIG_MAX = 1 << 20 };
 struct checkpoint {
@@ -11,7 +12,7 @@ struct checkpoint {
     char *path, *folder; /* folder: where config.json lies; HF only */
     struct gguf *gguf;
     struct checkpoint_file *file;
-    struct safetensors *part; /* one a file; HF only */
+    struct tensor_list *part; /* one a file; HF only */
     int files, tensors;
     struct tensor *tensor;
     struct strmap names;
@@ -22,6 +23,7 @@ int checkpoint_read_folder(struct checkpoint *c, struct err *e);
 int checkpoint_room(struct checkpoint *c, int n, struct err *e);
 int checkpoint_read_file(struct checkpoint *c, int i, const char *path, struct err *e);
 int checkpoint_gather(struct checkpoint *c, struct err *e);
+bool checkpoint_is_torch(const char *path); /* by its ending */
 int checkpoint_no_memory(const struct checkpoint *c, struct err *e);
 
 #endif

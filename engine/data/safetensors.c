@@ -69,7 +69,7 @@ static int by_offset(const void *a, const void *b) {
     if (x->offset != y->offset) return x->offset > y->offset ? 1 : -1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes); /* empty ones first */
 }
-static int check_order(const struct safetensors *s, uint64_t data, uint64_t file_bytes, const char *label,
+static int check_order(const struct tensor_list *s, uint64_t data, uint64_t file_bytes, const char *label,
                        struct err *e) {
     uint64_t end = data;
     for (int i = 0; i < s->tensors; i++) {
@@ -103,7 +103,7 @@ static int check_metadata(const json_t *o, const char *label, struct err *e) {
 static int no_memory(const char *label, struct err *e) {
     return err_set(e, STATUS_NOMEM, "%s: no memory for the header; close other programs", json_text_label(label));
 }
-static int read_all(struct safetensors *s, json_t *root, uint64_t data, const char *label, struct err *e) {
+static int read_all(struct tensor_list *s, json_t *root, uint64_t data, const char *label, struct err *e) {
     const json_t *meta = json_object_get(root, "__metadata__");
     const size_t n = json_object_size(root) - (meta != NULL);
     const char *name;
@@ -151,11 +151,11 @@ static int too_short(uint64_t bytes, const char *label, struct err *e) {
     return err_set(e, STATUS_FORMAT, "%s: has %" PRIu64 " bytes, too few for a safetensors file; download it again",
                    json_text_label(label), bytes);
 }
-int safetensors_parse(struct safetensors *s, const void *head, size_t n, uint64_t file_bytes, const char *label,
+int safetensors_parse(struct tensor_list *s, const void *head, size_t n, uint64_t file_bytes, const char *label,
                       struct err *e) {
     uint64_t header;
     json_t *root = NULL;
-    *s = (struct safetensors){ 0 };
+    *s = (struct tensor_list){ 0 };
     if (n < LENGTH || file_bytes < n) return too_short(file_bytes, label, e);
     int rc = header_bytes(head, file_bytes, label, &header, e);
     if (rc) return rc;
@@ -168,13 +168,13 @@ int safetensors_parse(struct safetensors *s, const void *head, size_t n, uint64_
     if (!rc) rc = read_all(s, root, LENGTH + header, label, e);
     json_decref(root);
     if (!rc) rc = check_order(s, LENGTH + header, file_bytes, label, e);
-    if (rc) safetensors_fini(s);
+    if (rc) tensor_list_fini(s);
     return rc;
 }
-int safetensors_read(struct safetensors *s, int fd, uint64_t file_bytes, const char *label, struct err *e) {
+int safetensors_read(struct tensor_list *s, int fd, uint64_t file_bytes, const char *label, struct err *e) {
     unsigned char length[LENGTH];
     uint64_t header;
-    *s = (struct safetensors){ 0 };
+    *s = (struct tensor_list){ 0 };
     if (file_bytes < LENGTH) return too_short(file_bytes, label, e);
     int rc = json_text_pread(fd, length, LENGTH, 0, label, e);
     if (!rc) rc = header_bytes(length, file_bytes, label, &header, e);
@@ -185,9 +185,4 @@ int safetensors_read(struct safetensors *s, int fd, uint64_t file_bytes, const c
     if (!rc) rc = safetensors_parse(s, head, (size_t)header + LENGTH, file_bytes, label, e);
     mem_free(head);
     return rc;
-}
-void safetensors_fini(struct safetensors *s) {
-    mem_free(s->tensor);
-    mem_free(s->names);
-    *s = (struct safetensors){ 0 };
 }

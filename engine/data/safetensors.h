@@ -4,16 +4,10 @@
 #define JAEDA_DATA_SAFETENSORS_H
 #include "checkpoint.h"
 
-struct safetensors {
-    struct tensor *tensor; /* by offset; file is 0 */
-    int tensors;
-    char *names; /* what tensor[].name points into */
-};
 /* head: the file's first n bytes, at least its whole header; file_bytes: the whole file's size. label names it in
  * errors. */
-int safetensors_parse(struct safetensors *s, const void *head, size_t n, uint64_t file_bytes, const char *label,
+int safetensors_parse(struct tensor_list *s, const void *head, size_t n, uint64_t file_bytes, const char *label,
                       struct err *e);
-int safetensors_read(struct safetensors *s, int fd, uint64_t file_bytes, const char *label, struct err *e);
-void safetensors_fini(struct safetensors *s);
+int safetensors_read(struct tensor_list *s, int fd, uint64_t file_bytes, const char *label, struct err *e);
 
 #endif

@@ -31,24 +31,11 @@ void source_close(struct source *s) {
     checkpoint_close(s->file);
     *s = (struct source){ 0 };
 }
-/* The folder that holds the tokenizer: the checkpoint's own, or the one of a single safetensors file. */
-static void folder_of(const struct source *s, char out[CATALOG_PATH]) {
-    snprintf(out, CATALOG_PATH, "%s", s->path);
-    const size_t n = strlen(out);
-    char *slash = strrchr(out, '/');
-    if (n < 12 || strcasecmp(out + n - 12, ".safetensors") != 0) return;
-    if (slash)
-        *slash = 0;
-    else
-        snprintf(out, CATALOG_PATH, ".");
-}
 int source_tokenizer(const struct source *s, struct tokenizer **out, struct err *e) {
     struct err why = { 0 };
-    char folder[CATALOG_PATH];
     *out = NULL;
     if (s->file && checkpoint_gguf(s->file)) return tokenizer_from_gguf(out, checkpoint_gguf(s->file), e);
-    if (s->file) folder_of(s, folder);
-    const int rc = s->file ? tokenizer_from_folder(out, folder, &why) : STATUS_NOTFOUND;
+    const int rc = s->file ? tokenizer_from_folder(out, checkpoint_folder(s->file), &why) : STATUS_NOTFOUND;
     if (rc == STATUS_NOTFOUND && s->dummy) return tokenizer_from_bytes(out, s->config.vocab, e);
     if (rc) return err_set(e, why.code, "%s", why.text);
     if (tokenizer_vocab(*out) <= s->config.vocab) return STATUS_OK;
@@ -71,9 +58,10 @@ static void name_of(const char *path, char *out, size_t room) {
     while (end > path + 1 && end[-1] == '/') end--;
     const char *base = end;
     while (base > path && base[-1] != '/') base--;
-    size_t n = (size_t)(end - base);
-    if (n > 5 && !strncasecmp(end - 5, ".gguf", 5)) n -= 5;
-    if (n > 12 && !strncasecmp(base + n - 12, ".safetensors", 12)) n -= 12;
+    static const char *const endings[] = { ".gguf", ".safetensors", ".bin", ".pth", ".pt", ".ckpt" };
+    size_t n = (size_t)(end - base), k;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (n > (k = strlen(endings[i])) && !strncasecmp(base + n - k, endings[i], k)) n -= k;
     snprintf(out, room, "%.*s", (int)n, base);
 }
 static void describe_config(const struct model_config *c, struct engine_model *info) {
@@ -133,10 +121,9 @@ void source_describe(const struct source *s, const struct tokenizer *t, struct e
     info->on_disk = has_weights(s);
     info->file_bytes = has_weights(s) ? checkpoint_bytes(s->file) : 0;
     snprintf(info->format, sizeof info->format, "%s",
-             s->dummy                   ? "dummy"
-             : !has_weights(s)          ? "config"
-             : checkpoint_gguf(s->file) ? "GGUF"
-                                        : "safetensors");
+             s->dummy          ? "dummy"
+             : !has_weights(s) ? "config"
+                               : checkpoint_format(s->file));
     snprintf(info->dtype, sizeof info->dtype, "%s", source_stored(s));
     info->params = params_of(s);
 }

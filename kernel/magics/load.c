@@ -22,7 +22,7 @@ static bool ends(const char *s, const char *end) {
 /* What people load elsewhere under this name. */
 static int not_a_model(const char *name, struct err *e) {
     static const char *const text[] = { ".py", ".ipynb", ".txt", ".md", ".json", ".sh", ".csv", ".yaml", ".yml" };
-    static const char *const weights[] = { ".bin", ".pt", ".pth", ".onnx", ".ggml", ".npz", ".h5" };
+    static const char *const weights[] = { ".onnx", ".ggml", ".npz", ".h5" };
     if (strstr(name, "://"))
         return err_set(
             e, STATUS_INVALID,
@@ -34,7 +34,7 @@ static int not_a_model(const char *name, struct err *e) {
             return err_set(e, STATUS_INVALID, "%%load loads a model in this kernel. To read a file: !cat %.80s", name);
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         if (ends(name, weights[i]))
-            return err_set(e, STATUS_FORMAT, "%%load reads safetensors and GGUF files so far, not %s: %.80s",
+            return err_set(e, STATUS_FORMAT, "%%load reads safetensors, torch and GGUF files, not %s: %.80s",
                            weights[i], name);
     return 0;
 }

@@ -106,7 +106,7 @@ static const struct option load[] = {
       .help = "for computing; none: one for each processor" },
     { "revision", NULL, NULL, OPTION_TEXT, .arg = "REV", .help = "branch, tag or commit in the hub cache; none: main" },
     { "load-format", NULL, NULL, OPTION_CHOICE, .arg = "F", .def = "auto",
-      .choices = "auto|safetensors|gguf dummy auto-or-dummy", .help = "dummy: random weights in the true shape" },
+      .choices = "auto|safetensors|gguf|pt dummy auto-or-dummy", .help = "dummy: random weights in the true shape" },
     { "evict", NULL, NULL, OPTION_FLAG, .settable = true,
       .help = "when memory is short, first unload what nobody uses" },
     { "no-weights", NULL, "dummy", OPTION_FLAG, .help = "the same as --load-format dummy" },

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* What the parser promises about tensors that it lets through: in order, without holes, and inside the file. */
-static void check(const struct safetensors *s, uint64_t data, uint64_t file_bytes) {
+static void check(const struct tensor_list *s, uint64_t data, uint64_t file_bytes) {
     uint64_t at = data;
     for (int i = 0; i < s->tensors; i++) {
         const struct tensor *t = &s->tensor[i];
@@ -17,14 +17,14 @@ static void check(const struct safetensors *s, uint64_t data, uint64_t file_byte
     if (at != file_bytes) __builtin_trap();
 }
 static void parse(const uint8_t *p, size_t n, uint64_t header, uint64_t file_bytes) {
-    struct safetensors s;
+    struct tensor_list s;
     struct err e = { 0 };
     if (safetensors_parse(&s, p, n, file_bytes, "fuzz", &e)) {
         if (s.tensor || s.names || !e.code || !e.text[0]) __builtin_trap();
         return;
     }
     check(&s, 8 + header, file_bytes);
-    safetensors_fini(&s);
+    tensor_list_fini(&s);
 }
 /* The largest number in the text: where its last tensor ends, if anything. */
 static uint64_t largest(const uint8_t *p, size_t n) {

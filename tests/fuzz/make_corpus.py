@@ -3,6 +3,8 @@
 
 What the fuzzers found since lies beside them under the name of its symptom; this script does not touch those.
 """
+import io
+import zipfile
 import json
 import pathlib
 import struct
@@ -233,7 +235,39 @@ CODEC = {
     "fit-none": request(8, fit=(["int8"], [], [], [])), "stop-missing": request(2, stops=[None]),
 }
 
-for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER), ("safetensors", SAFETENSORS), ("config", CONFIG),
+
+
+def torch_tensor(storage, key, shape, strides):
+    """The opcodes of one tensor as torch.save writes it."""
+    def ints(values):
+        return b"(" + b"".join(b"K" + bytes([v]) for v in values) + b"t"
+
+    def word(text):
+        return b"X" + struct.pack("<I", len(text)) + text.encode()
+    return (b"ctorch._utils\n_rebuild_tensor_v2\n((" + word("storage") + b"ctorch\n" + storage + b"\n" + word(key) + word("cpu")
+            + b"K\x06tQK\0" + ints(shape) + ints(strides) + b"\x89ccollections\nOrderedDict\n)RtR")
+
+
+def torch_zip(pickled, compression=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as z:
+        for name, raw in (("a/data.pkl", pickled), ("a/byteorder", b"little"), ("a/data/0", bytes(24))):
+            z.writestr(zipfile.ZipInfo(name), raw, compression)
+    return out.getvalue()
+
+
+WORD = b"X\x01\0\0\0w"
+STATE = b"\x80\x02}q\0" + WORD + torch_tensor(b"FloatStorage", "0", (2, 3), (3, 1)) + b"s."
+NESTED = b"\x80\x02}(X\x05\0\0\0model}(" + WORD + torch_tensor(b"HalfStorage", "0", (6,), (1,)) + b"uX\x05\0\0\0epochK\x03u."
+LEGACY = (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}." + STATE + b"\x80\x02]X\x01\0\0\0" + b"0a."
+          + struct.pack("<Q", 6) + bytes(24))
+TORCH = {
+    "state": torch_zip(STATE), "nested": torch_zip(NESTED), "legacy": LEGACY, "pickle": STATE, "compressed": torch_zip(STATE, zipfile.ZIP_DEFLATED),
+    "system": torch_zip(b"\x80\x02cos\nsystem\n(X\x02\0\0\0lstR."), "memo": b"\x80\x02}r\xff\xff\xff\xff.", "itself": b"\x80\x02]q\0h\0a.", "empty": b"",
+    "cut": torch_zip(STATE)[:-30], "legacy-cut": LEGACY[:-9],
+}
+
+for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER), ("safetensors", SAFETENSORS), ("torch", TORCH), ("config", CONFIG),
                       ("tokenizer_json", TOKENIZER_JSON), ("tokenizer_model", TOKENIZER_MODEL), ("codec", CODEC)):
     (HERE / folder).mkdir(parents=True, exist_ok=True)
     for name, raw in files.items():

@@ -7,6 +7,7 @@ neox-256    parallel residual, head_dim 256 a quarter rotated; the spellings of 
 neox-seq    sequential residual, head_dim 64, three layers in two shards with an index; fp16
 neox-30003  a vocabulary of 30,003 rows (the tokenizer knows 267), tanh GELU, the spellings of transformers 5; fp16
 llama-gqa   grouped queries, biases everywhere, a head of its own; bf16
+llama-bin   the weights of llama-gqa as torch.save writes them: one shard a zip archive, one in the format before that
 llama-tied  one KV head, tied, with the head stored once more as some writers do; fp32
 
 Every weight is a small integer times a power of two: exact in fp16 and bf16, and it compresses well.
@@ -19,7 +20,7 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Q
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (AutoConfig, AutoModelForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig,
                           LlamaForCausalLM)
@@ -314,7 +315,25 @@ def make(name, s):
           f"fp32 - fp64 {(logits - double).abs().max():.1e}, least margin {min(margin):.3f}, {len(set(ids))} distinct tokens")
 
 
+def make_torch():
+    """The same tensors, split over two files of torch.save with their index."""
+    source, folder = HERE / "folders" / "llama-gqa", HERE / "folders" / "llama-bin"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    tensors = load_file(source / "model.safetensors")
+    names = sorted(tensors)
+    where = {}
+    for i, part in enumerate((names[:len(names) // 2], names[len(names) // 2:])):
+        file = f"pytorch_model-{i + 1:05}-of-00002.bin"
+        torch.save({name: tensors[name] for name in part}, folder / file, _use_new_zipfile_serialization=i == 0)
+        where.update((name, file) for name in part)
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": where}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for each in MODELS.items():
         make(*each)
+    make_torch()

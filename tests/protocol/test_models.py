@@ -1,4 +1,6 @@
 """Models by name: what fits, random weights in a true shape, and one clear line for every slip. The real engine."""
+from pathlib import Path
+
 import pytest
 
 NOTICE = "random weights (load format dummy)"
@@ -9,6 +11,8 @@ def shown(messages):
     parts = [m.content["text"] if m.type == "stream" else m.content.get("data", {}).get("text/plain", "")
              for m in messages if m.type in ("stream", "display_data", "update_display_data")]
     return "\n".join(parts).replace("\n", " ")
+
+FOLDERS = Path(__file__).resolve().parents[1] / "golden" / "folders"
 
 
 def ok(client, code):
@@ -40,6 +44,16 @@ def test_a_slip_is_one_clear_line(client, code, words):
     line = reply.content["evalue"]
     assert "\n" not in line and all(w in line for w in words), line
     assert "here" in ok(client, "!echo here")
+
+
+def test_torch_files_are_loaded_as_safetensors_are(client):
+    texts = []
+    for name, kind in (("llama-gqa", "safetensors"), ("llama-bin", "torch")):
+        folder = FOLDERS / name
+        assert name in ok(client, f"%load {folder}"), name
+        assert kind in ok(client, f"%show {folder}")
+        texts.append(ok(client, "%generate hello -n 24 --ignore-eos --quiet"))
+    assert texts[0] == texts[1] and texts[0].strip(), texts
 
 
 def test_fit_knows_the_machines_that_its_option_offers(client):

@@ -176,9 +176,13 @@ static void folders_without_weights(void **state) {
     checkpoint_close(c);
     folder_text("torch/config.json", config);
     folder_text("torch/pytorch_model-00001-of-00002.bin", "PK");
-    fails(folder_at("torch"), STATUS_INVALID,
-          "has only torch files (pytorch_model-00001-of-00002.bin), which are not read yet");
-    fails(folder_at("torch/pytorch_model-00001-of-00002.bin"), STATUS_INVALID, "torch files are not read yet");
+    fails(folder_at("torch"), STATUS_NOTFOUND,
+          "has pytorch_model-00001-of-00002.bin but neither pytorch_model.bin nor pytorch_model.bin.index.json");
+    fails(folder_at("torch/pytorch_model-00001-of-00002.bin"), STATUS_FORMAT, "is no file of torch.save");
+    folder_text(
+        "torch/pytorch_model.bin.index.json",
+        "{\"weight_map\":{\"a\":\"pytorch_model-00001-of-00002.bin\",\"b\":\"pytorch_model-00002-of-00002.bin\"}}");
+    fails(folder_at("torch"), STATUS_NOTFOUND, "'pytorch_model-00002-of-00002.bin' is missing");
     folder_text("half/config.json", config);
     put_tensors("half/" ONE, "{" OTHER "}", 4);
     fails(folder_at("half"), STATUS_NOTFOUND, "has " ONE " but neither model.safetensors nor " INDEX);
@@ -278,8 +282,34 @@ static int tear_down(void **state) {
     return folder_remove("");
 }
 
+/* make_folders.py has torch save the same weights: one shard as a zip archive, one in the format before that. */
+static void torch_shards_hold_what_safetensors_hold(void **state) {
+    (void)state;
+    struct checkpoint *st, *bin;
+    opens(&st, "tests/golden/folders/llama-gqa");
+    opens(&bin, "tests/golden/folders/llama-bin");
+    assert_string_equal(checkpoint_format(st), "safetensors");
+    assert_string_equal(checkpoint_format(bin), "torch");
+    assert_int_equal(checkpoint_files(bin), 2);
+    assert_int_equal(checkpoint_tensors(bin), checkpoint_tensors(st));
+    for (int i = 0; i < checkpoint_tensors(st); i++) {
+        const struct tensor *a = checkpoint_tensor_at(st, i), *b = checkpoint_tensor(bin, a->name);
+        static char bytes[2][1 << 20];
+        if (!b) fail_msg("%s is missing", a->name);
+        assert_int_equal(a->dt, b->dt);
+        assert_int_equal(a->bytes, b->bytes);
+        assert_memory_equal(a->dim, b->dim, sizeof a->dim);
+        assert_true(a->bytes <= sizeof bytes[0]);
+        assert_int_equal(pread(checkpoint_file(st, a->file)->fd, bytes[0], a->bytes, (off_t)a->offset), a->bytes);
+        assert_int_equal(pread(checkpoint_file(bin, b->file)->fd, bytes[1], b->bytes, (off_t)b->offset), b->bytes);
+        assert_memory_equal(bytes[0], bytes[1], a->bytes);
+    }
+    checkpoint_close(st);
+    checkpoint_close(bin);
+}
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(torch_shards_hold_what_safetensors_hold),
         cmocka_unit_test(a_single_file_opens),
         cmocka_unit_test(shards_open_by_their_index),
         cmocka_unit_test(each_wrong_index_is_named),

@@ -16,7 +16,7 @@
 #include "ids_file.h"
 
 /* One header's text through the parser; file_bytes 0: as large as what is there. */
-static int parse(struct safetensors *s, const char *header, size_t data, uint64_t file_bytes, struct err *e) {
+static int parse(struct tensor_list *s, const char *header, size_t data, uint64_t file_bytes, struct err *e) {
     struct buf b;
     st_file(&b, header, data);
     const int rc = safetensors_parse(s, b.p, b.n, file_bytes ? file_bytes : b.n, "x.safetensors", e);
@@ -36,7 +36,7 @@ static const char whole[] =
 
 static void all_that_is_legal_is_read(void **state) {
     (void)state;
-    struct safetensors s;
+    struct tensor_list s;
     struct err e = { 0 };
     if (parse(&s, whole, 42, 0, &e)) fail_msg("%s", e.text);
     static const struct {
@@ -63,12 +63,12 @@ static void all_that_is_legal_is_read(void **state) {
         assert_int_equal(t->offset, 8 + strlen(whole) + want[i].at);
         assert_int_equal(t->bytes, want[i].bytes);
     }
-    safetensors_fini(&s);
+    tensor_list_fini(&s);
     assert_int_equal(parse(&s, "{}", 0, 0, &e), 0);
     assert_int_equal(s.tensors, 0);
-    safetensors_fini(&s);
+    tensor_list_fini(&s);
     assert_int_equal(parse(&s, "{\"__metadata__\":{}}", 0, 0, &e), 0);
-    safetensors_fini(&s);
+    tensor_list_fini(&s);
 }
 #define T(name, dtype, shape, from, to)                                                                                \
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" from "," to "]}"
@@ -112,7 +112,7 @@ static const struct {
 static void each_wrong_header_is_named(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        struct safetensors s;
+        struct tensor_list s;
         struct err e = { 0 };
         const int rc = parse(&s, wrong[i].header, wrong[i].data, 0, &e);
         if (rc != STATUS_FORMAT || !strstr(e.text, wrong[i].says) || !strstr(e.text, "x.safetensors"))
@@ -122,12 +122,12 @@ static void each_wrong_header_is_named(void **state) {
     }
 }
 static int read_bytes(const void *p, size_t n, struct err *e) {
-    struct safetensors s;
+    struct tensor_list s;
     folder_bytes("f", p, n);
     const int fd = open(folder_at("f"), O_RDONLY);
     const int rc = safetensors_read(&s, fd, n, folder_at("f"), e);
     close(fd);
-    safetensors_fini(&s);
+    tensor_list_fini(&s);
     return rc;
 }
 static void lengths_are_checked_before_memory_is_taken(void **state) {
@@ -173,7 +173,7 @@ static void a_tree_of_gigabytes_is_refused(void **state) {
     memcpy(text, "{\"a\":[", 6);
     for (size_t i = 6; i < N; i++) text[i] = i % 2 ? ',' : '0';
     text[N] = 0;
-    struct safetensors s;
+    struct tensor_list s;
     struct err e = { 0 };
     assert_int_equal(parse(&s, text, 0, 0, &e), STATUS_FORMAT); /* depth or numbers: some error, at once */
     memset(text + 6, '{', N - 6);

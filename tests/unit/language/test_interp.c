@@ -69,7 +69,7 @@ static void unknown_names(void **state) {
     fails("%load", STATUS_INVALID, "has loaded no model yet");
     fails("%load train.py", STATUS_INVALID, "!cat train.py");
     fails("%load https://x.org/a.gguf", STATUS_INVALID, "fetches nothing");
-    fails("%load pytorch_model.bin", STATUS_FORMAT, "safetensors and GGUF");
+    fails("%load model.onnx", STATUS_FORMAT, "safetensors, torch and GGUF");
     fails("%load x/config.json", STATUS_INVALID, "the folder that holds");
     fails("%generate --max-token 5 hi", STATUS_INVALID,
           "unknown option --max-token for %generate. Did you mean --max-new-tokens?  (%generate? for all)");
