@@ -267,7 +267,25 @@ TORCH = {
     "cut": torch_zip(STATE)[:-30], "legacy-cut": LEGACY[:-9],
 }
 
-for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER), ("safetensors", SAFETENSORS), ("torch", TORCH), ("config", CONFIG),
+
+
+def picture(kind, mode="RGB", **options):
+    """Made with Pillow, which this script alone needs."""
+    from PIL import Image
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((21, 13)).convert(mode).save(out, format=kind, **options)
+    return out.getvalue()
+
+
+TURNED = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+IMAGE = {
+    "baseline.jpg": picture("JPEG", exif=TURNED), "progressive.jpg": picture("JPEG", progressive=True), "cmyk.jpg": picture("JPEG", "CMYK"),
+    "rgb.png": picture("PNG", exif=TURNED), "grey.png": picture("PNG", "L"), "palette.png": picture("PNG", "P"), "alpha.png": picture("PNG", "LA"),
+    "lossy.webp": picture("WEBP", exif=TURNED), "lossless.webp": picture("WEBP", lossless=True), "alpha.webp": picture("WEBP", "RGBA"),
+    "cut.jpg": picture("JPEG")[:-40], "cut.png": picture("PNG")[:-40], "cut.webp": picture("WEBP")[:-20],
+}
+
+for folder, files in (("gguf", GGUF), ("tokenizer", TOKENIZER), ("safetensors", SAFETENSORS), ("torch", TORCH), ("image", IMAGE), ("config", CONFIG),
                       ("tokenizer_json", TOKENIZER_JSON), ("tokenizer_model", TOKENIZER_MODEL), ("codec", CODEC)):
     (HERE / folder).mkdir(parents=True, exist_ok=True)
     for name, raw in files.items():
