@@ -2,6 +2,7 @@
 #include "model.h"
 #include "arch.h"
 #include "base/mem.h"
+#include "binding.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,11 +54,6 @@ static bool wanted(const struct model_config *c, const struct bind *b) {
     if (b->flags & BIND_MLP_BIAS) return c->mlp_bias;
     return !(b->flags & BIND_HEAD && c->tied);
 }
-/* Vectors stay as they are, and so does a matrix whose columns do not divide into the groups of a quantised form. */
-static enum dtype want_of(const struct model *m, int cols) {
-    const struct dtype_info *to = dtype_info(m->want);
-    return cols == 1 || (to && cols % to->block) ? DTYPE_NONE : m->want;
-}
 /* Which rows of its tensor w is made of; returns how many rows that tensor has. */
 static int row_map(const struct model *m, const struct bind *b, struct weight *w) {
     const int part = b->flags & BIND_Q ? 0 : b->flags & BIND_K ? 1 : b->flags & BIND_V ? 2 : -1;
@@ -68,50 +64,24 @@ static int row_map(const struct model *m, const struct bind *b, struct weight *w
     w->pairs = b->flags & BIND_ROTATED && m->config.rope_pairs ? m->config.head_dim : 0;
     return part < 0 ? w->rows : 3 * w->rows;
 }
-static int check(const struct weight *w, const struct tensor *t, int rows, struct err *e) {
-    const bool vector = w->cols == 1;
-    const uint64_t want[4] = { (uint64_t)(vector ? rows : w->cols), (uint64_t)(vector ? 1 : rows), 1, 1 };
-    const struct dtype_info *dt = dtype_info(t->dt);
-    if (memcmp(t->dim, want, sizeof want) != 0)
-        return err_set(e, STATUS_FORMAT, "%s: %llux%llu in the file, %dx%d by its configuration", w->name,
-                       (unsigned long long)t->dim[1], (unsigned long long)t->dim[0], (int)want[1], (int)want[0]);
-    if (!dt)
-        return err_set(e, STATUS_FORMAT, "%s has dtype %s, which no weight of a model here can have", w->name,
-                       t->dt_name);
-    const size_t bytes = dtype_bytes(t->dt, (size_t)rows * (size_t)w->cols);
-    if (t->bytes != bytes || !bytes)
-        return err_set(e, STATUS_FORMAT, "%s: %llu bytes do not hold %dx%d numbers of %s", w->name,
-                       (unsigned long long)t->bytes, rows, w->cols, dt->name);
-    return 0;
-}
-/* What the weight would be, were there a file. */
-static void imagine(const struct model *m, struct weight *w, int rows) {
-    const struct dtype_info *dt = dtype_info(m->config.dtype);
-    w->dt = !dt ? DTYPE_F16 : dt->block > 1 && w->cols == 1 ? DTYPE_F32 : dt->dt;
-    w->bytes = dtype_bytes(w->dt, (size_t)rows * (size_t)w->cols);
-}
 static int bind(struct model *m, const struct bind *b, int layer, struct err *e) {
     if (!wanted(&m->config, b)) return 0;
     char *base = b->flags & BIND_LAYER ? (char *)&m->d.layer[layer] : (char *)&m->d;
     struct weight *w = (struct weight *)(void *)(base + b->at);
     *w = (struct weight){ .rows = size_of(&m->config, b->rows), .cols = size_of(&m->config, b->cols) };
-    w->want = want_of(m, w->cols);
+    w->want = binding_want(m->want, w->cols);
     tensor_name(m, b, layer, w->name, sizeof w->name);
     const int rows = row_map(m, b, w);
     const struct tensor *t = m->file ? checkpoint_tensor(m->file, w->name) : NULL;
     m->list[m->n++] = w;
     if (!m->file) {
-        imagine(m, w, rows);
+        binding_imagine(w, rows, m->config.dtype);
         return 0;
     }
     if (!t)
         return err_set(e, STATUS_FORMAT, "%s: not in the file, but a %s model with this configuration needs it",
                        w->name, m->arch->name);
-    w->dt = t->dt;
-    w->file = t->file;
-    w->offset = t->offset;
-    w->bytes = t->bytes;
-    return check(w, t, rows, e);
+    return binding_take(w, t, rows, e);
 }
 /* In the order in which the files are best read; weights over one tensor follow each other. */
 static int by_place(const void *a, const void *b) {
