@@ -191,6 +191,7 @@ static void cost_of(const struct op_call *c, const struct tally *t, double *byte
     *bytes = c->cost.weight_bytes + c->cost.row_bytes * rows;
     for (int k = 0; k < c->n; k++) {
         const struct mat *m = &c->m[k];
+        if (!c->access[k]) continue;
         const enum dim d = m->dim == DIM_KV && c->access[k] == WRITE ? DIM_ROWS : m->dim;
         const double live = d == DIM_FIXED ? m->rows : t->rows[d];
         *bytes += live * (double)row_bytes(m) * (c->access[k] == (READ | WRITE) ? 2 : 1);
@@ -360,8 +361,14 @@ void op_embed(struct program *p, struct mat y, struct weight *table) {
     struct op_call c = call(OP_EMBED, "embed", y, WRITE);
     if (!p->history.cols) p->history = kv_mat(p, 1, 1, DTYPE_F32); /* int32, in fact */
     operand(&c, p->history, WRITE);
+    if (p->image_rows) {
+        if (!p->images.cols)
+            p->images =
+                new_mat(p, REGION_KV, (struct mat){ NULL, 0, p->image_rows, y.cols, y.cols, DIM_FIXED, DTYPE_F32 });
+        operand(&c, p->images, 0); /* read where a row says so: no traffic of every step */
+    }
     c.w[0] = table;
-    record(p, c, y.cols == table->cols && y.dim == DIM_ROWS);
+    record(p, c, p->image_rows >= 0 && y.cols == table->cols && y.dim == DIM_ROWS);
 }
 void op_linear(struct program *p, const char *label, struct mat y, struct mat x, struct weight *w, struct weight *b,
                enum act a) {

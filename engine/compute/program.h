@@ -14,7 +14,8 @@ struct program {
     const struct backend_api *api;
     struct backend *be;
     int rows, picks, kv_rows, layer; /* bucket; capacity of the KV pool; layer being recorded, -1: none */
-    enum dtype kv; /* of cached keys and values: F32 (as program_init sets it), F16 or Q8_0; before recording */
+    int image_rows; /* rows that the host brings beside the embedding's, as pictures; before recording */
+    enum dtype kv;  /* of cached keys and values: F32 (as program_init sets it), F16 or Q8_0; before recording */
     struct op_call *call;
     int n, call_cap;
     struct area *area;
@@ -24,6 +25,7 @@ struct program {
     void *linked;       /* the backend's own, from link to unlink */
     int flying;         /* runs launched and not landed */
     struct mat history; /* token ids of every KV row; cols 0: no EMBED yet */
+    struct mat images;  /* image_rows rows, with the KV pool and as lasting; zero at first, program_put fills them */
     struct err err;     /* first failure of the recording; later ops do nothing */
 };
 
@@ -77,7 +79,8 @@ void program_recall(struct program *p, struct step *s);
 void program_cost(const struct op_call *c, const struct step *s, double *bytes, double *flops);
 const char *op_name(int op); /* "linear"; private ops of a backend: "fused" */
 
-void op_embed(struct program *p, struct mat y, struct weight *table); /* also notes the ids beside the KV pool */
+/* Row id of table; of images, for ids from table->rows on. Also notes the ids beside the KV pool. */
+void op_embed(struct program *p, struct mat y, struct weight *table);
 void op_linear(struct program *p, const char *label, struct mat y, struct mat x, struct weight *w, struct weight *b,
                enum act a); /* y = act(x w^T + b) */
 void op_norm(struct program *p, const char *label, struct mat y, struct mat x, const struct norm_of *n);

@@ -56,6 +56,7 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 static int record(struct rig *r, const struct rig_options *o, struct err *e) {
     program_init(&r->one, r->api, r->be, 1, 1, r->config.context);
     program_init(&r->wide, r->api, r->be, o->rows, o->rows, r->config.context);
+    r->one.image_rows = r->wide.image_rows = o->image_rows;
     r->one.kv = r->wide.kv = o->kv == DTYPE_F16 ? DTYPE_F16 : DTYPE_F32;
     r->one_logits = model_record(r->model, &r->one);
     op_next(&r->one, r->one_logits);

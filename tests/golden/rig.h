@@ -10,7 +10,7 @@ struct rig_options {
     enum dtype want, kv;
     bool fuse;
     const char *isa; /* as JAEDA_ISA takes it; NULL: what the environment says */
-    int threads, rows;
+    int threads, rows, image_rows;
 };
 struct rig {
     const struct backend_api *api;

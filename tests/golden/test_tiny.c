@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 /* after setjmp.h and stdarg.h, which it needs */
 #include <cmocka.h>
 
@@ -170,6 +171,60 @@ static void every_isa(const char *name, enum dtype want, double tolerance) {
                        tolerance);
     assert_true(ran >= 2); /* the scalar one at least */
 }
+/* Rows that the host brings give what the tokens give whose embeddings they hold: logits bit for bit, wherever they stand. */
+static void brought(const char *name, const char *embedding, bool fuse) {
+    enum { FIRST = 3, ROWS = 5 };
+    char path[96], bin[96];
+    struct rig r;
+    struct vectors v;
+    struct err e = { 0 };
+    int ids[PROMPT];
+    path_of(name, true, path, sizeof path);
+    snprintf(bin, sizeof bin, "tests/golden/%s.bin", name);
+    if (vectors_open(&v, bin, &e)) fail_msg("%s", e.text);
+    if (rig_open(
+            &r,
+            &(struct rig_options){
+                .path = path, .want = DTYPE_F32, .fuse = fuse, .threads = 2, .rows = PROMPT + 1, .image_rows = ROWS },
+            &e))
+        fail_msg("%s", e.text);
+    const struct tensor *t = checkpoint_tensor(r.file, embedding);
+    const size_t cols = (size_t)r.config.hidden, vocab = (size_t)r.config.vocab;
+    float *want = logits_of(&r), *got = logits_of(&r), *rows = mem_zero(ROWS * cols, sizeof *rows);
+    memcpy(ids, vectors_find(&v, "prompt", -1, 0)->i, sizeof ids);
+    assert_int_equal(rig_wide(&r, ids, PROMPT, 0, NULL, want, &e), 0);
+    assert_int_equal(t->dt, DTYPE_BF16);
+    for (int i = 0; i < ROWS; i++) { /* the last first: places and rows are told apart */
+        uint16_t raw[1024];
+        assert_true(cols <= 1024);
+        const off_t at = (off_t)(t->offset + (uint64_t)ids[FIRST + i] * cols * 2);
+        assert_int_equal(pread(checkpoint_file(r.file, t->file)->fd, raw, cols * 2, at), cols * 2);
+        for (size_t k = 0; k < cols; k++) {
+            const uint32_t wide = (uint32_t)raw[k] << 16;
+            memcpy(&rows[(size_t)(ROWS - 1 - i) * cols + k], &wide, 4);
+        }
+        ids[FIRST + i] = r.config.vocab + ROWS - 1 - i;
+    }
+    assert_int_equal(program_put(&r.wide, r.wide.images, rows, ROWS * cols, &e), 0);
+    assert_int_equal(rig_wide(&r, ids, PROMPT, 0, NULL, got, &e), 0);
+    assert_memory_equal(got, want, PROMPT * vocab * sizeof *got);
+    for (int i = 0; i < PROMPT; i++) /* the other program finds them too */
+        assert_int_equal(rig_one(&r, ids[i], i, got + (size_t)i * vocab, &e), 0);
+    assert_true(max_diff(got, want, PROMPT * vocab) <= TOLERANCE);
+    ids[0] = r.config.vocab + ROWS;
+    assert_int_equal(rig_wide(&r, ids, PROMPT, 0, NULL, got, &e), STATUS_INVALID);
+    assert_non_null(strstr(e.text, "a token id lies outside the vocabulary"));
+    mem_free(want), mem_free(got), mem_free(rows);
+    rig_close(&r);
+    vectors_close(&v);
+}
+static void rows_of_a_picture(void **state) {
+    (void)state;
+    for (int fuse = 0; fuse < 2; fuse++) {
+        brought("llama-gqa", "model.embed_tokens.weight", fuse);
+        brought("neox-256", "gpt_neox.embed_in.weight", fuse);
+    }
+}
 static const char *const exact[] = { "tiny-tied",  "tiny-untied", "tiny-quant", "neox-128",    "neox-256",  "neox-seq",
                                      "neox-30003", "llama-gqa",   "llama-tied", "types-llama", "types-neox" };
 static void fp32(void **state) {
@@ -255,8 +310,9 @@ static void kv_of_16_bits(void **state) {
 }
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fp32),    cmocka_unit_test(gguf_forms),         cmocka_unit_test(as_stored),
-        cmocka_unit_test(rounded), cmocka_unit_test(gguf_equals_folder), cmocka_unit_test(kv_of_16_bits),
+        cmocka_unit_test(rows_of_a_picture), cmocka_unit_test(fp32),    cmocka_unit_test(gguf_forms),
+        cmocka_unit_test(as_stored),         cmocka_unit_test(rounded), cmocka_unit_test(gguf_equals_folder),
+        cmocka_unit_test(kv_of_16_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,26 +19,30 @@ __device__ static bool fits(const struct step *s, int i, int kv_rows) {
     }
     return ok;
 }
-__global__ void vet_kernel(struct step *s, int vocab, int kv_rows, int call) {
+__global__ void vet_kernel(struct step *s, int ids, int kv_rows, int call) {
     const int i = (int)blockIdx.x;
     if (STOPPED(s)) return;
-    if (threadIdx.x == 0 && (s->row[i].id < 0 || s->row[i].id >= vocab)) stop_step(s, STOP_TOKEN, call);
+    if (threadIdx.x == 0 && (s->row[i].id < 0 || s->row[i].id >= ids)) stop_step(s, STOP_TOKEN, call);
     if (!fits(s, i, kv_rows)) stop_step(s, STOP_KV, call);
 }
-__global__ void embed_kernel(float *y, int *history, struct matrix table, const struct step *s) {
+__global__ void embed_kernel(float *y, int *history, struct matrix table, const float *images, const struct step *s) {
     const int i = (int)blockIdx.x;
     if (STOPPED(s)) return;
     const struct step_row r = s->row[i];
     if (threadIdx.x == 0) history[r.kv + r.at] = r.id;
     for (int c = (int)threadIdx.x; c < table.cols; c += (int)blockDim.x)
-        y[(size_t)i * (size_t)table.cols + c] = weight_at(&table, r.id, c);
+        y[(size_t)i * (size_t)table.cols + c] = r.id < table.rows
+                                                    ? weight_at(&table, r.id, c)
+                                                    : images[(size_t)(r.id - table.rows) * (size_t)table.cols + c];
 }
 int cuda_embed(const struct run *r, const struct op_call *c, struct err *e) {
     const dim3 rows((unsigned)r->n[DIM_ROWS]);
     const struct matrix table = c->w[0]->packed->m;
-    launch(vet_kernel, rows, dim3(THREADS), 0, r->stream, r->step, table.rows, r->p->kv_rows, r->call);
+    const struct mat *images = c->n > 2 ? &c->m[2] : NULL;
+    launch(vet_kernel, rows, dim3(THREADS), 0, r->stream, r->step, table.rows + (images ? images->rows : 0),
+           r->p->kv_rows, r->call);
     launch(embed_kernel, rows, dim3(THREADS), 0, r->stream, c->m[0].p, (int *)c->m[1].p, table,
-           (const struct step *)r->step);
+           images ? (const float *)images->p : NULL, (const struct step *)r->step);
     return cuda_launched(r->be, "embed", e);
 }
 

@@ -69,15 +69,19 @@ static bool fits(const struct worker *w, int i) {
 /* First op of a step: it also vets the step block, and notes each id beside its KV row. */
 void NAMED(op_embed)(struct worker *w, const struct op_call *c) {
     const struct weight *t = c->w[0];
+    const int images = c->n > 2 ? c->m[2].rows : 0;
     EACH_TASK(i, w, live(w, &c->m[0])) {
         const struct step_row *r = &w->s->row[i];
-        if (r->id < 0 || r->id >= t->rows)
+        if (r->id < 0 || r->id - t->rows >= images)
             stop(w, STOP_TOKEN);
         else if (!fits(w, i))
             stop(w, STOP_KV);
         else {
             memcpy(row(&c->m[1], r->kv + r->at), &r->id, sizeof r->id);
-            NAMED(unpack_row)(row(&c->m[0], i), t, r->id);
+            if (r->id < t->rows)
+                NAMED(unpack_row)(row(&c->m[0], i), t, r->id);
+            else
+                memcpy(row(&c->m[0], i), row(&c->m[2], r->id - t->rows), sizeof(float) * (size_t)t->cols);
         }
     }
 }

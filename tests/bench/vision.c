@@ -1,0 +1,100 @@
+/* jaeda-bench-vision [--module PATH] [--dtype D] [--runs N] [--image PX] [--layers N]: MiniGPT-4's image encoder in its true shape with random weights;
+ * how long a picture takes, and which calls. */
+#include "model/vision.h"
+#include "base/mem.h"
+#include "compute/module.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bench {
+    const struct backend_api *api;
+    struct backend *be;
+    struct vision *v;
+    struct program p;
+    struct vision_io io;
+    struct slab *slab;
+    void *arena;
+    struct step *step;
+};
+static int set_up(struct bench *b, const char *module, const struct vision_config *c, enum dtype want, struct err *e) {
+    struct program *all[1] = { &b->p };
+    b->api = module ? module_open(module, e) : &backend_cpu;
+    b->be = b->api ? b->api->open(0, e) : NULL;
+    b->step = mem_zero(1, sizeof *b->step);
+    if (!b->be || !b->step || vision_open(&b->v, NULL, 0, c, want, e)) return e->code;
+    program_init(&b->p, b->api, b->be, 1, 1, 1);
+    b->io = vision_record(b->v, VISION_ENCODE, &b->p);
+    program_fuse(&b->p);
+    if (program_plan(&b->p, e) || b->api->place(b->be, all, 1, &b->slab, e)) return e->code;
+    for (int i = 0; i < vision_weights(b->v); i++) {
+        const struct weight *w = vision_weight(b->v, i);
+        const bool gain = w->cols == 1 && strstr(w->name, "norm") && !strstr(w->name, "bias");
+        if (!w->packed) continue; /* of another stage */
+        if (b->api->dummy(b->be, w, gain ? 1 : 0, w->cols == 1 ? 0.02f : 1 / sqrtf((float)w->cols), (uint64_t)i, e))
+            return e->code;
+    }
+    b->arena = b->api->alloc(b->be, b->p.need[REGION_ARENA]);
+    if (!b->arena) return err_set(e, STATUS_NOMEM, "no memory");
+    return program_link(&b->p, b->arena, NULL, e);
+}
+static int measure(struct bench *b, int runs, struct err *e) {
+    struct peaks peak;
+    struct span *span = mem_zero((size_t)b->p.n, sizeof *span);
+    double sum = 0, squares = 0, flops = 0, by[2][64] = { { 0 } };
+    const char *label[64];
+    int labels = 0;
+    if (!span || b->api->probe(b->be, &peak, e)) return e->code;
+    for (int i = -1; i < runs; i++) { /* the first warms up */
+        const double t0 = b->api->time_us(b->be);
+        if (program_replay(&b->p, b->step, NULL, e)) return e->code;
+        const double ms = (b->api->time_us(b->be) - t0) * 1e-3;
+        if (i >= 0) sum += ms, squares += ms * ms;
+    }
+    struct watch w = { .span = span, .cap = b->p.n };
+    if (program_replay(&b->p, b->step, &w, e)) return e->code;
+    for (int i = 0; i < w.n; i++) {
+        int k = 0;
+        while (k < labels && strcmp(label[k], span[i].call->label) != 0) k++;
+        if (k == 64) break;
+        if (k == labels) label[labels++] = span[i].call->label;
+        by[0][k] += span[i].us * 1e-3;
+        by[1][k] += span[i].flops;
+        flops += span[i].flops;
+    }
+    const double mean = sum / runs, sd = runs > 1 ? sqrt(fmax(0, (squares - sum * mean) / (runs - 1))) : 0;
+    const double best = fmax(fmax(peak.fp32_gflops, peak.bf16_gflops), peak.fp16_gflops);
+    printf("%s, %d threads: %.2f ms a picture (sd %.2f, n %d), %.1f GFLOP, %.0f GFLOP/s, %.0f %% of %.0f\n",
+           b->api->isa(b->be), b->api->threads(b->be), mean, sd, runs, flops * 1e-9, flops / mean * 1e-6,
+           flops / mean * 1e-4 / best, best);
+    for (int k = 0; k < labels; k++)
+        printf("  %-24s %8.2f ms  %6.0f GFLOP/s\n", label[k], by[0][k], by[1][k] / by[0][k] * 1e-6);
+    mem_free(span);
+    return STATUS_OK;
+}
+int main(int argc, char **argv) {
+    struct vision_config c = vision_config(VISION_LLAMA2);
+    struct bench b = { 0 };
+    struct err e = { 0 };
+    const char *module = NULL;
+    enum dtype want = DTYPE_NONE;
+    long runs = 5;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--module")) module = argv[i + 1];
+        if (!strcmp(argv[i], "--dtype")) want = dtype_parse(argv[i + 1]);
+        if (!strcmp(argv[i], "--runs")) runs = strtol(argv[i + 1], NULL, 10);
+        if (!strcmp(argv[i], "--image")) c.image = (int)strtol(argv[i + 1], NULL, 10);
+        if (!strcmp(argv[i], "--layers")) c.layers = (int)strtol(argv[i + 1], NULL, 10);
+    }
+    if (set_up(&b, module, &c, want, &e) || measure(&b, runs < 1 ? 1 : (int)runs, &e))
+        return fprintf(stderr, "jaeda-bench-vision: %s\n", e.text), 1;
+    const size_t bytes = b.p.need[REGION_ARENA];
+    program_fini(&b.p);
+    b.api->free(b.be, b.arena, bytes);
+    b.api->drop(b.be, b.slab);
+    vision_close(b.v);
+    b.api->close(b.be);
+    mem_free(b.step);
+    return 0;
+}
