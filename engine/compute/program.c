@@ -268,7 +268,7 @@ static const struct op_call *blame(struct program *p, struct step *s) {
     const struct op_call *first = NULL;
     struct watch w = { .dump = find_odd, .arg = &first };
     struct err ignored = { 0 };
-    const int stop = s->stop;
+    const int stop = __atomic_load_n(&s->stop, __ATOMIC_RELAXED);
     __atomic_store_n(&s->stop, STOP_NONE, __ATOMIC_RELEASE);
     watched(p, s, &w, &ignored);
     __atomic_store_n(&s->stop, stop, __ATOMIC_RELEASE);
@@ -326,7 +326,7 @@ int program_land(struct program *p, struct step *s, struct err *e) {
 }
 void program_recall(struct program *p, struct step *s) {
     struct err ignored = { 0 };
-    const int stop = s->stop, made = s->made;
+    const int stop = __atomic_load_n(&s->stop, __ATOMIC_RELAXED), made = s->made;
     if (p->api->land)
         while (p->flying > 0 && !ignored.code) p->flying--, p->api->land(p->be, p, s, &ignored);
     p->flying = 0;

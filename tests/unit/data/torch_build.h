@@ -7,7 +7,7 @@
 
 static inline void pk_raw(struct buf *b, const char *s) { buf_puts(b, s); }
 static inline void le_add(struct buf *b, uint64_t v, int n) {
-    for (int i = 0; i < n; i++) buf_add(b, &(unsigned char){ (unsigned char)(v >> (8 * i)) }, 1);
+    for (int i = 0; i < n; i++) buf_add(b, &(unsigned char){ (unsigned char)(i < 8 ? v >> (8 * i) : 0) }, 1);
 }
 static inline void pk_text(struct buf *b, const char *s) {
     pk_raw(b, "X");
