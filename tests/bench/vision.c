@@ -1,5 +1,5 @@
-/* jaeda-bench-vision [--module PATH] [--dtype D] [--runs N] [--image PX] [--layers N]: MiniGPT-4's image encoder in its true shape with random weights;
- * how long a picture takes, and which calls. */
+/* jaeda-bench-vision [--backend cpu|MODULE] [--dtype D] [--runs N] [--image PX] [--layers N]: MiniGPT-4's image encoder in its true
+ * shape with random weights, as lines of JSON: how long a picture takes, then where that goes. */
 #include "model/vision.h"
 #include "base/mem.h"
 #include "compute/module.h"
@@ -42,15 +42,17 @@ static int set_up(struct bench *b, const char *module, const struct vision_confi
 static int measure(struct bench *b, int runs, struct err *e) {
     struct peaks peak;
     struct span *span = mem_zero((size_t)b->p.n, sizeof *span);
-    double sum = 0, squares = 0, flops = 0, by[2][64] = { { 0 } };
+    double flops = 0, by[2][64] = { { 0 } };
     const char *label[64];
     int labels = 0;
     if (!span || b->api->probe(b->be, &peak, e)) return e->code;
+    printf("{\"what\": \"vision\", \"isa\": \"%s\", \"threads\": %d, \"ms\": [", b->api->isa(b->be),
+           b->api->threads(b->be));
     for (int i = -1; i < runs; i++) { /* the first warms up */
         const double t0 = b->api->time_us(b->be);
         if (program_replay(&b->p, b->step, NULL, e)) return e->code;
         const double ms = (b->api->time_us(b->be) - t0) * 1e-3;
-        if (i >= 0) sum += ms, squares += ms * ms;
+        if (i >= 0) printf("%s%.3f", i ? ", " : "", ms);
     }
     struct watch w = { .span = span, .cap = b->p.n };
     if (program_replay(&b->p, b->step, &w, e)) return e->code;
@@ -63,13 +65,11 @@ static int measure(struct bench *b, int runs, struct err *e) {
         by[1][k] += span[i].flops;
         flops += span[i].flops;
     }
-    const double mean = sum / runs, sd = runs > 1 ? sqrt(fmax(0, (squares - sum * mean) / (runs - 1))) : 0;
-    const double best = fmax(fmax(peak.fp32_gflops, peak.bf16_gflops), peak.fp16_gflops);
-    printf("%s, %d threads: %.2f ms a picture (sd %.2f, n %d), %.1f GFLOP, %.0f GFLOP/s, %.0f %% of %.0f\n",
-           b->api->isa(b->be), b->api->threads(b->be), mean, sd, runs, flops * 1e-9, flops / mean * 1e-6,
-           flops / mean * 1e-4 / best, best);
+    printf("], \"gflop\": %.1f, \"fp32_tflops\": %.3f, \"fp16_tflops\": %.3f, \"bf16_tflops\": %.3f}\n", flops * 1e-9,
+           peak.fp32_gflops * 1e-3, peak.fp16_gflops * 1e-3, peak.bf16_gflops * 1e-3);
     for (int k = 0; k < labels; k++)
-        printf("  %-24s %8.2f ms  %6.0f GFLOP/s\n", label[k], by[0][k], by[1][k] / by[0][k] * 1e-6);
+        printf("{\"what\": \"op\", \"label\": \"%s\", \"ms\": %.3f, \"gflops\": %.1f}\n", label[k], by[0][k],
+               by[1][k] / by[0][k] * 1e-6);
     mem_free(span);
     return STATUS_OK;
 }
@@ -81,7 +81,7 @@ int main(int argc, char **argv) {
     enum dtype want = DTYPE_NONE;
     long runs = 5;
     for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--module")) module = argv[i + 1];
+        if (!strcmp(argv[i], "--backend") && strcmp(argv[i + 1], "cpu") != 0) module = argv[i + 1];
         if (!strcmp(argv[i], "--dtype")) want = dtype_parse(argv[i + 1]);
         if (!strcmp(argv[i], "--runs")) runs = strtol(argv[i + 1], NULL, 10);
         if (!strcmp(argv[i], "--image")) c.image = (int)strtol(argv[i + 1], NULL, 10);
