@@ -294,6 +294,9 @@ int program_replay(struct program *p, struct step *s, struct watch *w, struct er
 int program_launch(struct program *p, struct step *s, struct err *e) {
     if (!p->flying && check(p, s, e)) return e->code;
     if (p->flying == AHEAD_MAX) return err_set(e, STATUS_INVALID, "%d steps fly already", p->flying);
+    if ((p->flying + 1) * s->n[DIM_PICKS] > RING)
+        return err_set(e, STATUS_INVALID, "%d steps of %d tokens do not fit the ring of %d", p->flying + 1,
+                       s->n[DIM_PICKS], RING);
     if (p->api->launch && p->api->launch(p->be, p, s, !p->flying, e)) return program_recall(p, s), e->code;
     p->flying++;
     return STATUS_OK;
