@@ -279,7 +279,7 @@ static int outcome(struct program *p, struct step *s, struct err *e) {
     if (!stop) return STATUS_OK;
     if (why == STOP_CANCEL) return err_set(e, STATUS_CANCELLED, "cancelled");
     const struct op_call *at = &p->call[stop >> 8];
-    const struct op_call *first = why == STOP_NAN && s->n[DIM_PICKS] == 1 ? blame(p, s) : NULL;
+    const struct op_call *first = why == STOP_NAN ? blame(p, s) : NULL;
     err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
     const size_t n = e ? strlen(e->text) : 0;
     if (first && e) snprintf(e->text + n, sizeof e->text - n, " (first in '%s', layer %d)", first->label, first->layer);
