@@ -164,9 +164,14 @@ static int search(struct run *r, struct err *e) {
     }
     return e->code;
 }
+static bool fixed(const struct program *p) { /* an image encoder's steps have no rows of their own */
+    for (int i = 0; i < p->n; i++)
+        if (p->call[i].m[0].dim != DIM_FIXED) return false;
+    return true;
+}
 static void rows_of(int n[DIM_COUNT], const struct program *p, int rows) {
     n[DIM_FIXED] = n[DIM_KV] = 0;
-    n[DIM_ROWS] = rows < p->rows ? rows : p->rows;
+    n[DIM_ROWS] = fixed(p) ? 0 : rows < p->rows ? rows : p->rows;
     n[DIM_PICKS] = n[DIM_ROWS] < p->picks ? n[DIM_ROWS] : p->picks;
 }
 /* Every kernel once, on a step that is stopped already: they load, find their attributes and touch nothing. */
@@ -219,7 +224,7 @@ int replay_run(struct backend *be, const struct program *p, struct step *s, int 
     if (be->lost.code) return err_set(e, STATUS_DEVICE, "%s", be->lost.text);
     if ((whole || to == 0) && upload(be, l, s, __atomic_load_n(&s->stop, __ATOMIC_RELAXED), e)) return e->code;
     struct run r = run_of(be, p, n);
-    if (whole && small(p) && n[DIM_ROWS]) {
+    if (whole && small(p) && (n[DIM_ROWS] || fixed(p))) {
         if (graph_for(be, p, n, e) || cuda_check(be, cudaGraphLaunch(l->graph, be->stream), "a step", e))
             return e->code;
     } else if (ops(&r, s, from, to, e))
