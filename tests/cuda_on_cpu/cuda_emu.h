@@ -192,8 +192,9 @@ static inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t sm
     emu::enqueue(
         stream, [=] { kernel(a...); }, grid, block, smem, (const void *)kernel);
 }
-template <typename F> static inline cudaError_t cudaFuncSetAttribute(F kernel, cudaFuncAttribute, int value) {
-    return emu::allow_shared((const void *)kernel, value);
+template <typename F> static inline cudaError_t cudaFuncSetAttribute(F kernel, cudaFuncAttribute what, int value) {
+    return what == cudaFuncAttributeMaxDynamicSharedMemorySize ? emu::allow_shared((const void *)kernel, value)
+                                                               : cudaSuccess;
 }
 template <typename F> static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *n, F, int, size_t) {
     *n = 2;

@@ -240,6 +240,7 @@ struct batch {
     const struct run *r;
     const struct dev_proj *f;
     struct ending end;
+    struct products *of[PARTS]; /* of each job under way: its place in `end` */
     const uint16_t *x[FEEDS];
     char *free; /* of scratch */
     int rows;
@@ -247,26 +248,18 @@ struct batch {
 static size_t up(size_t n) { return (n + 255) / 256 * 256; }
 static int padded(int cols) { return (cols + 127) / 128 * 128; }
 static size_t feed_bytes(int cols) { return up((size_t)MOST * (size_t)padded(cols) * sizeof(uint16_t)); }
-/* The op's matrices of this kind, with room for their products. */
-static void jobs_of(struct batch_args *a, const struct batch *b, enum number number) {
+/* The op's matrices of this kind. */
+static void jobs_of(struct batch_args *a, struct batch *b, enum number number) {
     for (int i = 0; i < b->f->segs; i++)
         for (int t = 0; t < b->f->seg[i].terms; t++) {
             const struct dev_term *term = &b->f->seg[i].t[t];
             if (number_of(term->w.form) != number) continue;
+            b->of[a->jobs] = &b->end.of[i][t];
             struct job *j = &a->job[a->jobs++];
             j->w = term->w;
             j->x = b->x[term->in];
             j->x_ld = padded(b->f->in[term->in].cols);
         }
-}
-static void hand_out(struct batch_args *a, struct batch *b, enum number number) {
-    const struct job *j = a->job;
-    for (int i = 0; i < b->f->segs; i++)
-        for (int t = 0; t < b->f->seg[i].terms; t++)
-            if (number_of(b->f->seg[i].t[t].w.form) == number) {
-                b->end.of[i][t] = { j->out, j->w.rows, j->shares };
-                j++;
-            }
 }
 template <int NUMBER, int N> static bool start(struct batch *b, struct err *e) {
     struct batch_args a = {};
@@ -290,9 +283,9 @@ template <int NUMBER, int N> static bool start(struct batch *b, struct err *e) {
     for (int k = 0; k < a.jobs; k++) {
         struct job *j = &a.job[k];
         j->out = (float *)b->free;
+        *b->of[k] = { j->out, j->w.rows, j->shares };
         b->free += up((size_t)j->shares * (size_t)a.rows * (size_t)j->w.rows * sizeof(float));
     }
-    hand_out(&a, b, (enum number)NUMBER);
     launch(kernel, dim3((unsigned)blocks), dim3(THREADS), bytes, b->r->stream, a);
     cuda_launched(b->r->be, "a product", e);
     return true;

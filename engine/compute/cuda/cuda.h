@@ -139,11 +139,5 @@ static inline int cuda_launched(struct backend *be, const char *what, struct err
     return cuda_check(be, cudaGetLastError(), what, e);
 }
 
-/* Lets a kernel ask for as much shared memory as a block can have. Always as much: a graph may hold launches of other sizes. */
-template <typename F> static inline int cuda_roomy(struct backend *be, F kernel, const char *what, struct err *e) {
-    return cuda_check(be, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, be->smem_max), what,
-                      e);
-}
-
 #include "compute/cuda/inside.h"
 #endif

@@ -1,4 +1,4 @@
-/* inside.h - what kernels share: places in the cache, activations, masks, the stop word. Comes with cuda.h. */
+/* inside.h - what kernels share: places in the cache, activations, masks, the stop word, how they are launched. Comes with cuda.h. */
 #ifndef JAEDA_COMPUTE_CUDA_INSIDE_H
 #define JAEDA_COMPUTE_CUDA_INSIDE_H
 #include "compute/cuda/cuda.h"
@@ -31,6 +31,16 @@ __device__ static inline bool row_sees(const struct step *s, const struct step_r
 #define STOPPED(step) ((step)->stop != 0)
 __device__ static inline void stop_step(struct step *s, enum stop why, int call) {
     atomicCAS(&s->stop, 0, (int)why | call << 8);
+}
+
+/* Lets a kernel ask for as much shared memory as a block can have (always as much: a graph may hold launches of other sizes),
+ * of a multiprocessor that gives all it can to it: the blocks that are to run side by side count on that. */
+template <typename F> static inline int cuda_roomy(struct backend *be, F kernel, const char *what, struct err *e) {
+    enum { ALL = 100 }; /* percent */
+    if (cuda_check(be, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, be->smem_max), what,
+                   e))
+        return e->code;
+    return cuda_check(be, cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, ALL), what, e);
 }
 
 #endif
