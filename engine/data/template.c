@@ -29,7 +29,7 @@ static void add(struct rendered *r, const char *p, size_t n, bool special) {
         r->seg = seg;
         r->cap = cap;
     }
-    r->seg[r->n++] = (struct template_segment){ at, n, special };
+    r->seg[r->n++] = (struct template_segment){ at, n, special, 0 };
 }
 static void plain(struct rendered *r, const char *s) { add(r, s, strlen(s), false); }
 

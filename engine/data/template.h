@@ -10,12 +10,15 @@ struct template_message {
      * 입력); any or NULL for "raw" */
     const char *role, *text;
     size_t len;
+    int images; /* pictures in front of a user's text; more than none: only in the templates of MiniGPT-4 */
 };
-/* A stretch of the rendered text. special: exactly one control token's text; else plain text, however it reads. Plain
- * stretches never touch each other, so encoding them one by one gives the ids of the whole. */
+/* A stretch of the rendered text. special: exactly one control token's text; image > 0: the place of that picture of the
+ * conversation (the first is 1), "<ImageHere>" for people to read; else plain text, however it reads. Plain stretches
+ * never touch each other, so encoding them one by one gives the ids of the whole. */
 struct template_segment {
     size_t at, len; /* into text */
     bool special;
+    int image;
 };
 struct rendered {
     struct buf text; /* what the model sees, in one piece, for people to read */
@@ -31,7 +34,7 @@ void rendered_fini(struct rendered *r);
  * a place for one; NULL: none. A system message or an input of the conversation that has no place is an error. */
 int template_render(const char *name, const char *system, const struct template_message *m, int n, struct rendered *r,
                     struct err *e);
-/* Appends the ids of r to out: BOS where the file asks for one, control tokens only for special segments. A control
+/* Appends the ids of r to out: BOS where the file (or the template) asks for one, control tokens only for special segments, -n for picture n. A control
  * token that the vocabulary lacks is an error that names it. */
 int template_encode(const struct tokenizer *t, const struct rendered *r, struct ids *out, struct err *e);
 const char *template_name(int i); /* NULL after the last one */

@@ -16,7 +16,7 @@ static int encode(struct generation *r, struct ids *ids, struct err *e) {
     struct template_message *m = mem_zero((size_t)q->messages, sizeof *m);
     if (!m) return err_set(e, STATUS_NOMEM, "out of memory for the prompt");
     for (int i = 0; i < q->messages; i++)
-        m[i] = (struct template_message){ q->message[i].role, q->message[i].text, q->message[i].len };
+        m[i] = (struct template_message){ .role = q->message[i].role, .text = q->message[i].text, .len = q->message[i].len };
     if (!template_render(name, r->l->system.n ? buf_text(&r->l->system) : NULL, m, q->messages, &text, e))
         template_encode(r->l->tok, &text, ids, e);
     mem_free(m);
