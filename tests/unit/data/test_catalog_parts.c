@@ -105,6 +105,9 @@ static void files_by_what_they_look_like(void **state) {
 static void names_of_the_catalogue(void **state) {
     (void)state;
     leads_to("minigpt4-7b", NULL, false, (struct want){ .entry = "minigpt4-7b", .llm_entry = "llama-2-7b-chat" });
+    struct catalog_parts p;
+    assert_int_equal(catalog_parts("minigpt4-7b", NULL, &(struct catalog_given){ .llm = "absent" }, false, &p, NULL),
+                     STATUS_NOTFOUND);
     fails("minigpt4-7b", NULL, "minigpt4-7b: no image encoder (eva_vit_g.pth); --vit PATH, or in /tmp/");
     fails("minigpt4-7b", NULL,
           "models: curl -LO "
