@@ -165,10 +165,17 @@ int program_get(const struct program *p, struct mat m, float *to, size_t n, stru
     memcpy(to, program_at(p, m), n * sizeof *to);
     return STATUS_OK;
 }
-int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
-    if (p->api->put) return p->api->put(p->be, program_at(p, m), from, n * sizeof *from, e);
-    memcpy(program_at(p, m), from, n * sizeof *from);
+static int put(const struct program *p, float *to, const float *from, size_t n, struct err *e) {
+    if (p->api->put) return p->api->put(p->be, to, from, n * sizeof *from, e);
+    memcpy(to, from, n * sizeof *from);
     return STATUS_OK;
+}
+int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
+    return put(p, program_at(p, m), from, n, e);
+}
+int program_put_rows(const struct program *p, struct mat m, int first, const float *from, int rows, struct err *e) {
+    const size_t cols = (size_t)m.cols;
+    return put(p, program_at(p, m) + (size_t)first * cols, from, (size_t)rows * cols, e);
 }
 
 struct tally { /* rows[DIM_KV]: cache rows read; ctx: sum over query rows */

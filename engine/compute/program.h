@@ -25,8 +25,9 @@ struct program {
     void *linked;       /* the backend's own, from link to unlink */
     int flying;         /* runs launched and not landed */
     struct mat history; /* token ids of every KV row; cols 0: no EMBED yet */
-    struct mat images;  /* image_rows rows, with the KV pool and as lasting; zero at first, program_put fills them */
-    struct err err;     /* first failure of the recording; later ops do nothing */
+    struct mat
+        images;     /* image_rows rows, with the KV pool and as lasting; zero at first, program_put_rows fills them */
+    struct err err; /* first failure of the recording; later ops do nothing */
 };
 
 /* Life: init, record (op_*), fuse, plan -> need[] is known; api->place, api->fill of each weight; link; replay many
@@ -52,6 +53,8 @@ float *program_at(const struct program *p, struct mat m); /* device address of a
 /* n numbers of a kept mat of the arena from the first on, to and from the host. */
 int program_get(const struct program *p, struct mat m, float *to, size_t n, struct err *e);
 int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e);
+/* Whole rows of it, from row `first` on. */
+int program_put_rows(const struct program *p, struct mat m, int first, const float *from, int rows, struct err *e);
 
 /* One observed call; bytes and flops are true for the step that was run. */
 struct span {

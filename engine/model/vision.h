@@ -31,10 +31,12 @@ struct vision;
 int vision_open(struct vision **out, const struct checkpoint *const *file, int files, const struct vision_config *c,
                 enum dtype want, struct err *e);
 void vision_close(struct vision *v);
-int vision_weights(const struct vision *v);
+int vision_weights(const struct vision *v); /* NULL: none */
 struct weight *vision_weight(const struct vision *v, int i);
 /* The bytes of weight i's whole tensor, mem_free them; NULL and an error when they cannot be read. */
 void *vision_weight_read(const struct vision *v, int i, struct err *e);
+/* The file that weight i comes from; NULL: from none, vision_weight_read makes it. */
+const struct checkpoint_file *vision_weight_file(const struct vision *v, int i);
 /* Records a stage into p. Without Q-Former QUERY records nothing. Errors are sticky in p. */
 struct vision_io vision_record(struct vision *v, enum vision_stage stage, struct program *p);
 
