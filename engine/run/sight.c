@@ -180,7 +180,7 @@ static int merge(struct sight *s, struct job *job, struct way *k, struct watch *
 /* Under the lock. */
 static int run(struct sight *s, struct job *job, const struct image *m, struct watch *w, float *to,
                struct sight_times *t, struct err *e) {
-    struct way k;
+    struct way k = { 0 };
     struct watch *const each[VISION_STAGES] = { w, w ? w + 1 : NULL, w ? w + 2 : NULL };
     const double t0 = now_us();
     if (!way_open(&k, s, m, e)) {

@@ -1,4 +1,5 @@
 #include "source.h"
+#include "model/lora.h"
 #include "data/template.h"
 #include <stdio.h>
 #include <string.h>
