@@ -131,19 +131,24 @@ static void keep(struct sight *s, struct picture_key key, const float *rows) {
 
 /* ---- computing ---- */
 static size_t size(struct mat m) { return (size_t)m.rows * (size_t)m.cols; }
-/* One stage: puts its inputs, runs, gets its result. table NULL: it has none. */
-static int stage(struct sight *s, struct job *job, enum vision_stage i, const float *in, const float *table, float *out,
-                 struct watch *w, double *ms, struct err *e) {
+/* Numbers of the host that go through a stage. table NULL: it has none. */
+struct flow {
+    const float *in, *table;
+    float *out;
+};
+static int stage(struct sight *s, struct job *job, enum vision_stage i, struct flow f, struct watch *w, double *ms,
+                 struct err *e) {
     const struct program *p = &s->program[i];
     const struct vision_io *io = &s->io[i];
     const double t0 = now_us() - job->waited_us;
     job_step(job);
     job_turn_take(job);
-    if (!program_put(p, io->in, in, size(io->in), e) && table) program_put(p, io->table, table, size(io->table), e);
+    if (!program_put(p, io->in, f.in, size(io->in), e) && f.table)
+        program_put(p, io->table, f.table, size(io->table), e);
     job_turn_give(job);
     if (e->code || job_replay(job, &s->program[i], w, e)) return e->code;
     job_turn_take(job);
-    program_get(p, io->out, out, size(io->out), e);
+    program_get(p, io->out, f.out, size(io->out), e);
     job_turn_give(job);
     *ms += (now_us() - job->waited_us - t0) * 1e-3;
     return e->code;
@@ -170,7 +175,7 @@ static int merge(struct sight *s, struct job *job, struct way *k, struct watch *
     const struct vision_config *c = &s->config;
     if (c->queries) {
         vision_queries(s->vision, k->table); /* smaller than the positions that stood there */
-        return stage(s, job, VISION_QUERY, k->encoded, k->table, k->merged, w, ms, e);
+        return stage(s, job, VISION_QUERY, (struct flow){ k->encoded, k->table, k->merged }, w, ms, e);
     }
     const double t0 = now_us();
     vision_join(c, k->encoded, k->merged);
@@ -185,9 +190,10 @@ static int run(struct sight *s, struct job *job, const struct image *m, struct w
     const double t0 = now_us();
     if (!way_open(&k, s, m, e)) {
         t->encode_ms += (now_us() - t0) * 1e-3;
-        if (!stage(s, job, VISION_ENCODE, k.patches, k.table, k.encoded, each[VISION_ENCODE], &t->encode_ms, e) &&
+        const struct flow in = { k.patches, k.table, k.encoded }, out = { k.merged, NULL, to };
+        if (!stage(s, job, VISION_ENCODE, in, each[VISION_ENCODE], &t->encode_ms, e) &&
             !merge(s, job, &k, each[VISION_QUERY], &t->merge_ms, e))
-            stage(s, job, VISION_PROJECT, k.merged, NULL, to, each[VISION_PROJECT], &t->project_ms, e);
+            stage(s, job, VISION_PROJECT, out, each[VISION_PROJECT], &t->project_ms, e);
     }
     mem_free(k.block);
     return e->code;
@@ -243,8 +249,7 @@ static void copy_gaze(void *arg, const struct op_call *c, const struct mat *m, i
     g->done = k;
 }
 /* The stage once more, not fused, so that queries and keys stand alone; on the same packed weights. */
-static int gaze(struct sight *s, struct job *job, enum vision_stage i, const float *in, const float *table,
-                struct gaze *g, struct err *e) {
+static int gaze(struct sight *s, struct job *job, enum vision_stage i, struct flow f, struct gaze *g, struct err *e) {
     struct program p;
     program_init(&p, s->api, s->be, 1, 1, 1);
     const struct vision_io io = vision_record(s->vision, i, &p);
@@ -253,8 +258,8 @@ static int gaze(struct sight *s, struct job *job, enum vision_stage i, const flo
     job_turn_take(job);
     void *arena = s->api->alloc(s->be, bytes);
     if (!arena) err_set(e, STATUS_NOMEM, "no memory to look at the attention");
-    if (!e->code && !program_link(&p, arena, NULL, e) && !program_put(&p, io.in, in, size(io.in), e))
-        program_put(&p, io.table, table, size(io.table), e);
+    if (!e->code && !program_link(&p, arena, NULL, e) && !program_put(&p, io.in, f.in, size(io.in), e))
+        program_put(&p, io.table, f.table, size(io.table), e);
     job_turn_give(job);
     struct watch w = { .dump = copy_gaze, .arg = g };
     job_step(job);
@@ -268,9 +273,10 @@ static int gaze(struct sight *s, struct job *job, enum vision_stage i, const flo
 /* The Q-Former's last look at the patches. */
 static int gaze_of_queries(struct sight *s, struct job *job, struct way *k, struct gaze *g, struct err *e) {
     struct sight_times t = { 0 };
-    if (stage(s, job, VISION_ENCODE, k->patches, k->table, k->encoded, NULL, &t.encode_ms, e)) return e->code;
+    if (stage(s, job, VISION_ENCODE, (struct flow){ k->patches, k->table, k->encoded }, NULL, &t.encode_ms, e))
+        return e->code;
     vision_queries(s->vision, k->table);
-    return gaze(s, job, VISION_QUERY, k->encoded, k->table, g, e);
+    return gaze(s, job, VISION_QUERY, (struct flow){ k->encoded, k->table, NULL }, g, e);
 }
 int sight_attention(struct sight *s, struct job *job, const struct image *m, const float *share, float *to,
                     struct err *e) {
@@ -288,7 +294,8 @@ int sight_attention(struct sight *s, struct job *job, const struct image *m, con
     float *scratch = g.k + rows * cols, *sum = scratch + rows;
     pthread_mutex_lock(&s->lock);
     if (!way_open(&k, s, m, e))
-        share ? gaze_of_queries(s, job, &k, &g, e) : gaze(s, job, VISION_ENCODE, k.patches, k.table, &g, e);
+        share ? gaze_of_queries(s, job, &k, &g, e)
+              : gaze(s, job, VISION_ENCODE, (struct flow){ k.patches, k.table, NULL }, &g, e);
     pthread_mutex_unlock(&s->lock);
     memset(to, 0, (rows - 1) * sizeof *to);
     for (int i = 0; i < queries && !e->code; i++) {

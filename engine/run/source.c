@@ -1,6 +1,6 @@
 #include "source.h"
-#include "model/lora.h"
 #include "data/template.h"
+#include "model/lora.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>

@@ -82,7 +82,7 @@ static void test_repetition_penalty(void **state) {
     s.repetition_penalty = 2;
     assert_int_equal(choose(seen, 6, &s), 5);
     assert_int_equal(choose(one, 1, &s), 7); /* the sequence is what counts, not what the pool held before */
-    s.penal_from = 4; /* 7 stands in row 0, which always counts */
+    s.penal_from = 4;                        /* 7 stands in row 0, which always counts */
     assert_int_equal(choose(seen, 6, &s), 5);
     l[9] = 11;
     assert_int_equal(choose(seen, 6, &s), 9); /* its row lies before */
