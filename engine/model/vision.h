@@ -16,6 +16,10 @@ struct vision_config {
 };
 enum vision_variant { VISION_LLAMA2, VISION_VICUNA_7B, VISION_VICUNA_13B, VISION_V2 };
 struct vision_config vision_config(enum vision_variant v); /* the published shapes */
+/* The shape that the tensors themselves have; an error names the tensor. v2: twice the grid, as MiniGPT-v2 looks. */
+int vision_config_of(const struct checkpoint *const *file, int files, bool v2, struct vision_config *out,
+                     struct err *e);
+bool vision_is_v2(const struct checkpoint *projector); /* it brings LoRA matrices for the language model */
 
 enum vision_stage { VISION_ENCODE, VISION_QUERY, VISION_PROJECT, VISION_STAGES };
 /* Kept matrices of a recorded stage. ENCODE: in is vision_patches(), table vision_table(), out the normalised patches behind
