@@ -185,6 +185,7 @@ int loaded_bind(struct loaded *l, const struct load_options *o, struct err *e) {
         return e->code;
     for (int i = 0; i < l->source.parts && !l->lora; i++)
         if (lora_open(&l->lora, l->source.part[i], e)) return e->code;
+    if (l->lora && source_weights(&l->source) && lora_check(l->lora, l->model, e)) return e->code;
     source_describe(&l->source, l->tok, &l->info);
     choose_formats(l, want);
     own_system(l);
@@ -215,7 +216,7 @@ static int give(const struct filling *f, int rc) {
 }
 static int pack(const struct filling *f, const struct weight *w, const void *bytes, struct err *e) {
     char *merged = NULL;
-    if (f->l->lora && lora_touches(f->l->lora, w)) {
+    if (lora_touches(f->l->lora, w)) {
         if (!(merged = mem_copy(bytes, (size_t)w->bytes)))
             return err_set(e, STATUS_NOMEM, "no memory to merge LoRA into %s", w->name);
         bytes = merged;
@@ -274,7 +275,6 @@ static int read_weights(struct filling *f, struct err *e) {
         }
         if (bytes && !pack(f, w, bytes, e) && tell(f, done)) err_set(e, STATUS_CANCELLED, "interrupted");
     }
-    if (!e->code && l->lora) lora_all_used(l->lora, e);
     if (r) l->info.disk_ms = reader_waited_ms(r);
     reader_close(r);
     if (l->api->host_alloc)
