@@ -129,7 +129,10 @@ static int list_all(struct models *m, const struct worker *w, struct engine_mode
         bool known = false;
         for (int k = 0; k < n; k++) known |= !strcasecmp(row[k].name, c->name);
         if (known) continue;
-        source_describe_entry(c, &row[n++]);
+        struct err broken = { 0 };
+        if (!c->vision || describe(&row[n], &(struct source_name){ .name = c->name }, &broken))
+            source_describe_entry(c, &row[n]); /* what sees lies in several files: none of them is its own */
+        n++;
     }
     mem_free(file);
     return n;
