@@ -440,14 +440,16 @@ void op_attn(struct program *p, struct mat y, struct mat q, struct mat k, struct
     operand(&c, k, READ);
     operand(&c, v, READ);
     c.u.attn = a;
+    const int blocks = attn_blocks(&a);
     if (k.dim == DIM_KV)
         c.cost.ctx_flops = 4.0 * q.cols;
     else
-        c.cost.row_flops = 4.0 * q.cols * k.rows;
+        c.cost.row_flops = 4.0 * q.cols * k.rows / blocks;
+    const bool whole = q.dim == DIM_FIXED && k.dim == DIM_FIXED && q.rows % blocks == 0 && k.rows % blocks == 0;
     record(p, c,
            a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.head_dim > 0 && a.head_dim <= HEAD_DIM_MAX &&
                q.cols == a.heads * a.head_dim && k.cols == a.kv_heads * a.head_dim && same(&k, &v) && same(&y, &q) &&
-               (k.dim != DIM_KV || q.dim == DIM_ROWS));
+               (k.dim != DIM_KV || q.dim == DIM_ROWS) && (blocks == 1 || whole));
 }
 void op_gate(struct program *p, struct mat y, struct mat g, struct mat up, enum act a) {
     struct op_call c = call(OP_GATE, "mlp.gate*up", y, WRITE);

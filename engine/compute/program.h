@@ -89,7 +89,8 @@ void op_linear(struct program *p, const char *label, struct mat y, struct mat x,
 void op_norm(struct program *p, const char *label, struct mat y, struct mat x, const struct norm_of *n);
 void op_rope(struct program *p, struct mat x, struct rope r); /* rotate-half, in place */
 void op_kv_put(struct program *p, struct mat cache, struct mat x, bool keys);
-/* y = softmax(q k^T / sqrt(head_dim)) v, causal when k and v are KV mats. shape.heads is a multiple of kv_heads. */
+/* y = softmax(q k^T / sqrt(head_dim)) v, causal when k and v are KV mats. shape.heads is a multiple of kv_heads, shape.blocks
+ * divides the rows of q and of k. */
 void op_attn(struct program *p, struct mat y, struct mat q, struct mat k, struct mat v, struct attn_of shape);
 void op_gate(struct program *p, struct mat y, struct mat gate, struct mat up, enum act a); /* y = act(gate) * up */
 void op_add(struct program *p, struct mat y, struct mat x);                                /* y += x */
