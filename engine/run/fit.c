@@ -1,9 +1,9 @@
 #include "fit.h"
 #include "base/mem.h"
 #include "compute/module.h"
+#include "eyes.h"
 #include "machine.h"
 #include "seat.h"
-#include "sight.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -80,15 +80,15 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
     like.kv_rows = row->context;
     like.kv = fp32 ? DTYPE_F32 : DTYPE_F16;
     like.image_rows = f->out.model.image_tokens * IMAGES;
-    struct sight *sight = NULL;
-    if (f->source.sees && !(sight = sight_open(&f->source, f->job->req.vision_dtype, like.api, like.be, e)))
+    struct eyes *eyes = NULL;
+    if (f->source.sees && !(eyes = eyes_open(&f->source, f->job->req.vision_dtype, like.api, like.be, e)))
         return e->code;
     const int picks = here && row->batch < BEAMS_MAX ? BEAMS_MAX : row->batch;
     struct program p[PROGRAMS] = { 0 };
     struct sizes s;
     if (!sizes_of(&s, p, m, &like, picks, e)) {
-        s.weight_bytes += sight ? sight->weight_bytes : 0;
-        const uint64_t work = s.arena_bytes + (sight ? sight->work_bytes : 0) + (here ? 0 : GPU_RESERVE);
+        s.weight_bytes += eyes ? eyes->weight_bytes : 0;
+        const uint64_t work = s.arena_bytes + (eyes ? eyes->work_bytes : 0) + (here ? 0 : GPU_RESERVE);
         const uint64_t fixed = s.weight_bytes + work;
         const uint64_t spare = here ? HOST_RESERVE : 0, batch = (uint64_t)row->batch, kv = s.kv_bytes * batch;
         const uint64_t usable = at->memory_bytes > spare ? at->memory_bytes - spare : 0;
@@ -96,7 +96,7 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
         const uint64_t rows = usable > fixed ? (usable - fixed) / each : 0;
         f->out.model.kv_bytes_per_token = s.kv_bytes / (uint64_t)like.kv_rows;
         row->weight_bytes = s.weight_bytes;
-        row->vision_bytes = sight ? sight->weight_bytes : 0;
+        row->vision_bytes = eyes ? eyes->weight_bytes : 0;
         row->kv_bytes = kv;
         row->work_bytes = work;
         row->total_bytes = fixed + kv;
@@ -105,7 +105,7 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
         row->ceiling = at->bandwidth_gbs * 1e9 * row->batch / (s.read_bytes + (double)kv);
     }
     for (int i = 0; i < PROGRAMS; i++) program_fini(&p[i]);
-    sight_close(sight);
+    eyes_close(eyes);
     return e->code;
 }
 static int rows_of_dtype(struct fitting *f, int machine, const char *dtype, struct err *e) {

@@ -1,12 +1,12 @@
 #include "load.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "eyes.h"
 #include "job.h"
 #include "machine.h"
 #include "model/lora.h"
 #include "reader.h"
 #include "seat.h"
-#include "sight.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,7 +51,7 @@ static int group_of(const struct source *s, const struct checkpoint_file *f) {
     return group;
 }
 static int list_open(struct list *k, const struct loaded *l, struct err *e) {
-    struct vision *v = l->sight ? l->sight->vision : NULL;
+    struct vision *v = l->eyes ? l->eyes->vision : NULL;
     const int n = model_weights(l->model), more = vision_weights(v);
     *k = (struct list){ .item = mem_zero((size_t)(n + more), sizeof *k->item),
                         .x = mem_zero((size_t)(n + more), sizeof *k->x) };
@@ -148,16 +148,16 @@ static void own_system(struct loaded *l) {
     else
         template_system(jinja, n, &l->system);
 }
-static int choose_sight(struct loaded *l, const char *dtype, struct err *e) {
+static int choose_eyes(struct loaded *l, const char *dtype, struct err *e) {
     if (!l->source.sees && dtype && strcasecmp(dtype, "auto") != 0)
         return err_set(e, STATUS_INVALID, "--vision-dtype %.24s: %s reads text alone, it has no image encoder", dtype,
                        l->info.name);
     if (!l->source.sees) return STATUS_OK;
-    l->sight = sight_open(&l->source, dtype, l->api, l->be, e);
-    if (!l->sight) return e->code;
-    snprintf(l->info.vision_dtype, sizeof l->info.vision_dtype, "%s", sight_dtype(l->sight));
-    l->info.vision_bytes = l->sight->weight_bytes;
-    l->info.vision_work_bytes = l->sight->work_bytes;
+    l->eyes = eyes_open(&l->source, dtype, l->api, l->be, e);
+    if (!l->eyes) return e->code;
+    snprintf(l->info.vision_dtype, sizeof l->info.vision_dtype, "%s", eyes_dtype(l->eyes));
+    l->info.vision_bytes = l->eyes->weight_bytes;
+    l->info.vision_work_bytes = l->eyes->work_bytes;
     return STATUS_OK;
 }
 int loaded_open(struct loaded *l, const struct backend_api *api, struct backend *be, const struct load_options *o,
@@ -174,7 +174,7 @@ int loaded_open(struct loaded *l, const struct backend_api *api, struct backend 
         return e->code;
     source_describe(&l->source, NULL, &l->info);
     choose_formats(l, want);
-    if (choose_sight(l, o->vision_dtype, e)) return e->code;
+    if (choose_eyes(l, o->vision_dtype, e)) return e->code;
     take_stamp(l);
     return STATUS_OK;
 }
@@ -239,7 +239,7 @@ static char *ring_of(const struct loaded *l, size_t bytes) {
 }
 /* Of the image path's, what no file holds. */
 static int fill_constants(const struct filling *f, struct err *e) {
-    struct vision *v = f->l->sight ? f->l->sight->vision : NULL;
+    struct vision *v = f->l->eyes ? f->l->eyes->vision : NULL;
     for (int i = 0; i < vision_weights(v) && !e->code; i++) {
         if (vision_weight_file(v, i)) continue;
         void *bytes = vision_weight_read(v, i, e);
@@ -263,8 +263,8 @@ static int read_weights(struct filling *f, struct err *e) {
         else
             reader_open(&r, k.x, k.extents, ring, e);
     }
-    if (l->sight) l->info.file_bytes = 0; /* of a checkpoint, what trained it is not read */
-    for (int i = 0; l->sight && i < k.extents; i++) l->info.file_bytes += k.x[i].bytes;
+    if (l->eyes) l->info.file_bytes = 0; /* of a checkpoint, what trained it is not read */
+    for (int i = 0; l->eyes && i < k.extents; i++) l->info.file_bytes += k.x[i].bytes;
     f->total = (double)l->info.file_bytes;
     for (int i = 0, held = -1; i < k.n && !e->code; i++) {
         const struct weight *w = k.item[i].w;
@@ -288,7 +288,7 @@ static int read_weights(struct filling *f, struct err *e) {
 static int make_up(struct filling *f, struct err *e) {
     struct loaded *l = f->l;
     double done = 0;
-    struct vision *v = l->sight ? l->sight->vision : NULL;
+    struct vision *v = l->eyes ? l->eyes->vision : NULL;
     const int text = model_weights(l->model);
     for (int i = 0; i < text + vision_weights(v); i++) {
         const struct weight *w = i < text ? model_weight(l->model, i) : vision_weight(v, i - text);
@@ -323,14 +323,14 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
     const double t0 = now_us();
     take(&f);
     l->api->place(l->be, p, PROGRAMS, &l->slab, e);
-    if (give(&f, e->code || !l->sight ? e->code : sight_place(l->sight, e))) return e->code;
+    if (give(&f, e->code || !l->eyes ? e->code : eyes_place(l->eyes, e))) return e->code;
     if (dummy ? make_up(&f, e) : read_weights(&f, e)) return e->code;
     const double seconds = (now_us() - t0) * 1e-6;
     info->read_mib_s = dummy ? 0 : (double)info->file_bytes / MIB / seconds;
     if (l->api->fill_ms) l->api->fill_ms(l->be, &info->copy_ms, &info->pack_ms);
     take(&f);
     seat_take(first, e);
-    if (give(&f, e->code || !l->sight ? e->code : sight_take(l->sight, e))) return e->code;
+    if (give(&f, e->code || !l->eyes ? e->code : eyes_take(l->eyes, e))) return e->code;
     tell(&f, f.total);
     const uint64_t after = used(l);
     info->measured_bytes = after > f.before ? after - f.before : 0;
@@ -340,7 +340,7 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
 }
 void loaded_close(struct loaded *l) {
     if (l->slab) l->api->drop(l->be, l->slab);
-    sight_close(l->sight);
+    eyes_close(l->eyes);
     lora_close(l->lora);
     model_close(l->model);
     tokenizer_close(l->tok);

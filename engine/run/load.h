@@ -9,7 +9,7 @@
 
 enum { EOS_MAX = 8, STAMPS = 8 };
 struct seat;
-struct sight;
+struct eyes;
 struct lora;
 /* Same bytes, same form: the same weights. Of each file: device, inode, size, time of the last change. */
 struct stamp {
@@ -24,8 +24,8 @@ struct loaded {
     struct source source;
     struct tokenizer *tok;
     struct model *model;
-    struct sight *sight; /* of a MiniGPT-4; NULL: it reads text alone */
-    struct lora *lora;   /* to be merged while loading; NULL: none */
+    struct eyes *eyes; /* of a MiniGPT-4; NULL: it reads text alone */
+    struct lora *lora; /* to be merged while loading; NULL: none */
     struct slab *slab;
     struct buf system; /* the model's own system message; empty: none */
     int eos[EOS_MAX], eos_n;

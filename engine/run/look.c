@@ -1,6 +1,6 @@
 /* What people see: pictures as files show them, as a model gets them, and where it looked. */
 #include "base/mem.h"
-#include "sight.h"
+#include "eyes.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -509,7 +509,7 @@ static int load_weights(struct loading *p, struct loaded *l, const struct load_o
     const struct program like = { .api = l->api, .be = l->be, .kv_rows = 1, .kv = DTYPE_F16 };
     if (!leave_former(p, l, former, e) && !loaded_bind(l, o, e) &&
         !sizes_of(&size, probe, l->model, &like, BEAMS_MAX, e) &&
-        !plan(p->m, p->job, s, l, size.weight_bytes + sight_bytes(l->sight) + loaded_staging(l), &p->promised, e)) {
+        !plan(p->m, p->job, s, l, size.weight_bytes + eyes_bytes(l->eyes) + loaded_staging(l), &p->promised, e)) {
         p->need = p->promised;
         loaded_fill(l, s, o, &turn, e);
     }

@@ -1,8 +1,8 @@
 #include "profile.h"
 #include "base/mem.h"
+#include "eyes.h"
 #include "generate.h"
 #include "nvml.h"
-#include "sight.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -146,7 +146,7 @@ static int watched_run(struct prof *p, struct err *e) {
 enum { FILE_W = 1920, FILE_H = 1080 };
 /* Any pixels: what is computed does not depend on them. A large one is made and resized, for the time that this takes. */
 static int make_picture(struct prof *p, struct err *e) {
-    const struct vision_config *c = &p->l->sight->config;
+    const struct vision_config *c = &p->l->eyes->config;
     struct image large = { mem_alloc(3 * FILE_W * FILE_H), FILE_W, FILE_H };
     p->rows_out = mem_alloc((size_t)vision_tokens(c) * (size_t)c->out * sizeof *p->rows_out);
     if (!large.rgb || !p->rows_out) {
@@ -161,9 +161,9 @@ static int make_picture(struct prof *p, struct err *e) {
     return e->code;
 }
 static int see(struct prof *p, bool counts, struct err *e) {
-    struct sight_times t = { 0 };
+    struct eyes_times t = { 0 };
     const double from = nvml_energy_j(p->pci);
-    if (sight_run(p->l->sight, p->job, &p->picture, NULL, p->rows_out, &t, e)) return e->code;
+    if (eyes_run(p->l->eyes, p->job, &p->picture, NULL, p->rows_out, &t, e)) return e->code;
     const double ms = t.encode_ms + t.merge_ms + t.project_ms;
     if (!counts) return STATUS_OK;
     p->sum[ENGINE_VISION] += ms;
@@ -172,12 +172,12 @@ static int see(struct prof *p, bool counts, struct err *e) {
     return STATUS_OK;
 }
 static int see_watched(struct prof *p, struct err *e) {
-    const struct sight *s = p->l->sight;
+    const struct eyes *s = p->l->eyes;
     struct watch w[VISION_STAGES];
-    struct sight_times t = { 0 };
+    struct eyes_times t = { 0 };
     for (int i = 0, at = 0; i < VISION_STAGES; at += s->program[i++].n)
         w[i] = (struct watch){ .span = p->span + at, .cap = s->program[i].n };
-    if (sight_run(p->l->sight, p->job, &p->picture, w, p->rows_out, &t, e)) return e->code;
+    if (eyes_run(p->l->eyes, p->job, &p->picture, w, p->rows_out, &t, e)) return e->code;
     p->out.profiled_ms[ENGINE_VISION] += (t.encode_ms + t.merge_ms + t.project_ms) / p->runs;
     for (int i = 0, at = p->first[ENGINE_VISION]; i < VISION_STAGES; at += s->program[i++].n)
         add_spans(&p->row[at], &w[i], 1.0 / p->runs);
@@ -197,7 +197,7 @@ static int measure(struct prof *p, struct err *e) {
     for (int i = 0; i < WARMUPS + p->runs; i++) { /* in turn: both kinds meet the same neighbours and clocks */
         job_progress(p->job, i < WARMUPS ? "warming up" : "measuring", i, WARMUPS + p->runs, "run", 0);
         const bool counts = i >= WARMUPS;
-        if (p->l->sight && (see(p, counts, e) || (counts && see_watched(p, e)))) return e->code;
+        if (p->l->eyes && (see(p, counts, e) || (counts && see_watched(p, e)))) return e->code;
         if (p->out.vision_only) continue;
         if (wall(p, counts, e) || (counts && watched_run(p, e))) return e->code;
     }
@@ -237,7 +237,7 @@ static void finish(struct prof *p, struct models *m) {
     o->dummy = p->l->source.dummy;
     o->stream_gbs = peaks.stream_gbs;
     o->peak_gflops = peak_of(&peaks, p->l->info.dtype, o->peak_kind);
-    o->vision = p->l->sight != NULL;
+    o->vision = p->l->eyes != NULL;
     o->image_tokens = p->l->info.image_tokens;
     if (o->vision) o->vision_peak_gflops = peak_of(&peaks, p->l->info.vision_dtype, o->vision_peak_kind);
     snprintf(o->vision_dtype, sizeof o->vision_dtype, "%s", p->l->info.vision_dtype);
@@ -251,7 +251,7 @@ static void finish(struct prof *p, struct models *m) {
 }
 static int run(struct prof *p, struct models *m, struct err *e) {
     p->seq = seat_sequence(p->seat, NULL);
-    const struct program *seen = p->l->sight ? p->l->sight->program : NULL;
+    const struct program *seen = p->l->eyes ? p->l->eyes->program : NULL;
     int calls = decoding(p)->n + p->seat->program[PROGRAM_PREFILL].n;
     for (int i = 0; seen && i < VISION_STAGES; i++) calls += seen[i].n;
     p->span = mem_zero((size_t)calls, sizeof *p->span);
@@ -277,7 +277,7 @@ int profile(struct models *m, struct job *job, struct err *e) {
     if (models_sit(m, job, &p.seat, e)) return e->code;
     p.l = p.seat->l;
     p.out.vision_only = q->vision_only;
-    if (q->vision_only && !p.l->sight)
+    if (q->vision_only && !p.l->eyes)
         err_set(e, STATUS_INVALID, "%s reads text alone: it has no image path to measure", p.l->info.name);
     p.pci = p.l->api->pci ? p.l->api->pci(p.l->be) : "";
     const int rc = e->code ? e->code : run(&p, m, e);

@@ -46,7 +46,7 @@ static int place_pictures(struct generation *r, int *first, struct err *e) {
     unsigned taken = 0;
     if (!rows) return err_set(e, STATUS_NOMEM, "no memory for a picture");
     for (int i = 0; i < q->images && !e->code; i++) {
-        struct sight_times t = { 0 };
+        struct eyes_times t = { 0 };
         bool fresh;
         const int slot = seat_slot(seat, picture_key(q->image[i].bytes, q->image[i].n), taken, &fresh);
         if (slot < 0) {
@@ -59,7 +59,7 @@ static int place_pictures(struct generation *r, int *first, struct err *e) {
         taken |= 1u << slot;
         first[i] = seat_image_id(seat, slot);
         if (!fresh) continue;
-        if (!sight_encode(r->l->sight, r->job, &q->image[i], rows, &t, e)) {
+        if (!eyes_encode(r->l->eyes, r->job, &q->image[i], rows, &t, e)) {
             const struct program *p = &seat->program[PROGRAM_DECODE];
             job_turn_take(r->job);
             program_put_rows(p, p->images, slot * info->image_tokens, rows, info->image_tokens, e);
@@ -97,7 +97,7 @@ static int expand(struct generation *r, struct ids *ids, struct err *e) {
 }
 static int check_pictures(const struct generation *r, struct err *e) {
     const struct engine_req *q = &r->job->req;
-    if (!q->images || r->l->sight) return STATUS_OK;
+    if (!q->images || r->l->eyes) return STATUS_OK;
     return err_set(e, STATUS_INVALID, "%s reads text alone, it cannot be shown %.80s: %%load minigpt4-7b sees",
                    r->l->info.name, q->image[0].name && *q->image[0].name ? q->image[0].name : "a picture");
 }

@@ -1,8 +1,8 @@
 /* seat.h - what one user of a model has for himself: the programs over the shared weights, KV caches, conversations. */
 #ifndef JAEDA_RUN_SEAT_H
 #define JAEDA_RUN_SEAT_H
+#include "eyes.h"
 #include "load.h"
-#include "sight.h"
 
 enum { IMAGES = 4 };                    /* of a conversation, unless the load says otherwise */
 enum { SEQUENCES = 1, BATCH_MAX = 64 }; /* conversations of a seat; sequences of a static batch */

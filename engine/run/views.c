@@ -76,7 +76,7 @@ static int answer_attention(struct generation *r, float **out, struct err *e) {
                         .k_cols = info->kv_heads * info->head_dim,
                         .answer = r->done.prompt_tokens,
                         .n = (int)r->seq->tokens.n,
-                        .shape = { info->heads, info->kv_heads, info->head_dim } };
+                        .shape = { .heads = info->heads, .kv_heads = info->kv_heads, .head_dim = info->head_dim } };
     const size_t n = (size_t)g.n, chunk = (size_t)seat_chunk(r->l);
     *out = mem_zero(n, sizeof **out);
     g.k = mem_alloc((size_t)(g.layers + 1) * n * (size_t)g.k_cols * sizeof *g.k);
@@ -96,7 +96,7 @@ static int answer_attention(struct generation *r, float **out, struct err *e) {
 }
 /* Of one picture: its rows' shares, laid over its patches. */
 static int show_answer(struct generation *r, int i, const struct image *input, const float *share, struct err *e) {
-    const struct vision_config *c = &r->l->sight->config;
+    const struct vision_config *c = &r->l->eyes->config;
     const int side = c->image / c->patch, tokens = vision_tokens(c);
     const float *own = share + r->image_at[i];
     struct engine_view v = { .kind = ENGINE_VIEW_ANSWER, .image = i, .width = side, .height = side };
@@ -104,7 +104,7 @@ static int show_answer(struct generation *r, int i, const struct image *input, c
     if (!heat) return err_set(e, STATUS_NOMEM, "no memory to show the attention");
     for (int t = 0; t < tokens; t++) v.share += (double)own[t];
     if (c->queries) { /* a query looks everywhere: where each looked, by how much the answer looked at it */
-        sight_attention(r->l->sight, r->job, input, own, heat, e);
+        eyes_attention(r->l->eyes, r->job, input, own, heat, e);
     } else { /* a row stands for neighbours in a row */
         const int joined = side * side / tokens;
         for (int p = 0; p < side * side; p++)
@@ -118,14 +118,14 @@ static int show_answer(struct generation *r, int i, const struct image *input, c
     return e->code;
 }
 static int show_encoder(struct generation *r, int i, const struct image *input, struct err *e) {
-    const struct vision_config *c = &r->l->sight->config;
+    const struct vision_config *c = &r->l->eyes->config;
     const int side = c->image / c->patch;
     struct engine_view v = { .kind = ENGINE_VIEW_ENCODER, .image = i, .width = side, .height = side };
     float *heat = mem_alloc((size_t)side * (size_t)side * sizeof *heat);
     if (!heat) return err_set(e, STATUS_NOMEM, "no memory to show the attention");
     snprintf(v.about, sizeof v.about, "attention of the class token in the last of %d blocks, mean of %d heads",
              c->layers, c->heads);
-    if (!sight_attention(r->l->sight, r->job, input, NULL, heat, e))
+    if (!eyes_attention(r->l->eyes, r->job, input, NULL, heat, e))
         send_heat(r->job, &v, &r->job->req.image[i], heat, e);
     mem_free(heat);
     return e->code;
@@ -134,13 +134,13 @@ int generation_views(struct generation *r, struct err *e) {
     const struct engine_req *q = &r->job->req;
     const bool attention = q->show & ENGINE_SHOW_ATTENTION, answer = attention && r->done.new_tokens > 1;
     float *share = NULL;
-    if (!q->show || !q->images || !r->l->sight) return STATUS_OK;
+    if (!q->show || !q->images || !r->l->eyes) return STATUS_OK;
     if (answer) answer_attention(r, &share, e);
     for (int i = 0; i < q->images && !e->code; i++) {
         struct image input = { 0 };
-        struct sight_times t = { 0 };
+        struct eyes_times t = { 0 };
         if (send_picture(r->job, i, &q->image[i], q->look_px, e) ||
-            sight_input(&r->l->sight->config, &q->image[i], &input, &t, e))
+            eyes_input(&r->l->eyes->config, &q->image[i], &input, &t, e))
             break;
         if (q->show & ENGINE_SHOW_INPUT) send_pixels(r->job, ENGINE_VIEW_INPUT, i, &q->image[i], &input, e);
         if (attention && !e->code) show_encoder(r, i, &input, e);

@@ -2,10 +2,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "data/home.h"
+#include "eyes.h"
 #include "fit.h"
 #include "generate.h"
 #include "profile.h"
-#include "sight.h"
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>

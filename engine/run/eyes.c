@@ -1,4 +1,4 @@
-#include "sight.h"
+#include "eyes.h"
 #include "base/mem.h"
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +18,7 @@ struct picture_key picture_key(const void *bytes, size_t n) {
 }
 
 /* ---- life ---- */
-int sight_want(const char *text, const struct backend_api *api, struct backend *be, enum dtype *want, struct err *e) {
+int eyes_want(const char *text, const struct backend_api *api, struct backend *be, enum dtype *want, struct err *e) {
     *want = DTYPE_NONE;
     if (!text || !strcasecmp(text, "auto")) { /* a CPU has no products of fp16 and widens them to fp32 */
         if (!api->memory && be && strstr(api->isa(be), "bf16")) *want = DTYPE_BF16;
@@ -28,17 +28,17 @@ int sight_want(const char *text, const struct backend_api *api, struct backend *
     if (*want == DTYPE_F32 || *want == DTYPE_F16 || *want == DTYPE_BF16 || *want == DTYPE_Q8_0) return STATUS_OK;
     return err_set(e, STATUS_INVALID, "--vision-dtype %.24s: choose auto, fp32, fp16, bf16 or int8", text);
 }
-const char *sight_dtype(const struct sight *s) {
+const char *eyes_dtype(const struct eyes *s) {
     return s->want == DTYPE_Q8_0 ? "int8" : dtype_word(s->want == DTYPE_NONE ? DTYPE_F16 : s->want);
 }
-struct sight *sight_open(const struct source *from, const char *dtype, const struct backend_api *api,
-                         struct backend *be, struct err *e) {
-    struct sight *s = mem_zero(1, sizeof *s);
+struct eyes *eyes_open(const struct source *from, const char *dtype, const struct backend_api *api, struct backend *be,
+                       struct err *e) {
+    struct eyes *s = mem_zero(1, sizeof *s);
     if (!s) return err_set(e, STATUS_NOMEM, "no memory for an image path"), NULL;
-    *s = (struct sight){ .api = api, .be = be, .config = from->vision };
+    *s = (struct eyes){ .api = api, .be = be, .config = from->vision };
     pthread_mutex_init(&s->lock, NULL);
     const bool files = !from->dummy && from->parts > 0;
-    if (!sight_want(dtype, api, be, &s->want, e))
+    if (!eyes_want(dtype, api, be, &s->want, e))
         vision_open(&s->vision, files ? (const struct checkpoint *const *)from->part : NULL, files ? from->parts : 0,
                     &s->config, s->want, e);
     for (int i = 0; i < VISION_STAGES && !e->code; i++) {
@@ -51,10 +51,10 @@ struct sight *sight_open(const struct source *from, const char *dtype, const str
     for (int i = 0; i < vision_weights(s->vision) && !e->code; i++)
         s->weight_bytes += api->weight_bytes(vision_weight(s->vision, i));
     if (!e->code) return s;
-    sight_close(s);
+    eyes_close(s);
     return NULL;
 }
-void sight_close(struct sight *s) {
+void eyes_close(struct eyes *s) {
     if (!s) return;
     for (int i = 0; i < VISION_STAGES; i++) {
         const size_t bytes = s->program[i].need[REGION_ARENA];
@@ -71,14 +71,14 @@ void sight_close(struct sight *s) {
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
 }
-int sight_place(struct sight *s, struct err *e) {
+int eyes_place(struct eyes *s, struct err *e) {
     struct program *all[VISION_STAGES];
     int n = 0;
     for (int i = 0; i < VISION_STAGES; i++)
         if (s->program[i].n) all[n++] = &s->program[i];
     return s->api->place(s->be, all, n, &s->slab, e);
 }
-int sight_take(struct sight *s, struct err *e) {
+int eyes_take(struct eyes *s, struct err *e) {
     for (int i = 0; i < VISION_STAGES; i++) {
         struct program *p = &s->program[i];
         if (!p->n) continue;
@@ -93,8 +93,8 @@ int sight_take(struct sight *s, struct err *e) {
 }
 
 /* ---- what is kept; under the lock ---- */
-static size_t rows_of(const struct sight *s) { return (size_t)vision_tokens(&s->config) * (size_t)s->config.out; }
-static bool known(struct sight *s, struct picture_key key, float *to) {
+static size_t rows_of(const struct eyes *s) { return (size_t)vision_tokens(&s->config) * (size_t)s->config.out; }
+static bool known(struct eyes *s, struct picture_key key, float *to) {
     for (struct kept **at = &s->kept; *at; at = &(*at)->next) {
         struct kept *k = *at;
         if (!picture_same(k->key, key)) continue;
@@ -107,7 +107,7 @@ static bool known(struct sight *s, struct picture_key key, float *to) {
     return false;
 }
 /* Without memory it is not kept, which costs time and nothing else. */
-static void keep(struct sight *s, struct picture_key key, const float *rows) {
+static void keep(struct eyes *s, struct picture_key key, const float *rows) {
     const size_t each = rows_of(s) * sizeof *rows;
     struct kept *k = mem_zero(1, sizeof *k);
     if (k) k->rows = mem_alloc(each);
@@ -136,7 +136,7 @@ struct flow {
     const float *in, *table;
     float *out;
 };
-static int stage(struct sight *s, struct job *job, enum vision_stage i, struct flow f, struct watch *w, double *ms,
+static int stage(struct eyes *s, struct job *job, enum vision_stage i, struct flow f, struct watch *w, double *ms,
                  struct err *e) {
     const struct program *p = &s->program[i];
     const struct vision_io *io = &s->io[i];
@@ -157,7 +157,7 @@ static int stage(struct sight *s, struct job *job, enum vision_stage i, struct f
 struct way {
     float *block, *patches, *table, *encoded, *merged;
 };
-static int way_open(struct way *w, const struct sight *s, const struct image *m, struct err *e) {
+static int way_open(struct way *w, const struct eyes *s, const struct image *m, struct err *e) {
     const struct vision_config *c = &s->config;
     const struct vision_io *io = s->io;
     const size_t n[] = { size(io[VISION_ENCODE].in), size(io[VISION_ENCODE].table), size(io[VISION_ENCODE].out),
@@ -171,7 +171,7 @@ static int way_open(struct way *w, const struct sight *s, const struct image *m,
     vision_table(s->vision, w->table);
     return vision_patches(c, m, w->patches, e);
 }
-static int merge(struct sight *s, struct job *job, struct way *k, struct watch *w, double *ms, struct err *e) {
+static int merge(struct eyes *s, struct job *job, struct way *k, struct watch *w, double *ms, struct err *e) {
     const struct vision_config *c = &s->config;
     if (c->queries) {
         vision_queries(s->vision, k->table); /* smaller than the positions that stood there */
@@ -183,8 +183,8 @@ static int merge(struct sight *s, struct job *job, struct way *k, struct watch *
     return STATUS_OK;
 }
 /* Under the lock. */
-static int run(struct sight *s, struct job *job, const struct image *m, struct watch *w, float *to,
-               struct sight_times *t, struct err *e) {
+static int run(struct eyes *s, struct job *job, const struct image *m, struct watch *w, float *to, struct eyes_times *t,
+               struct err *e) {
     struct way k = { 0 };
     struct watch *const each[VISION_STAGES] = { w, w ? w + 1 : NULL, w ? w + 2 : NULL };
     const double t0 = now_us();
@@ -198,15 +198,15 @@ static int run(struct sight *s, struct job *job, const struct image *m, struct w
     mem_free(k.block);
     return e->code;
 }
-int sight_run(struct sight *s, struct job *job, const struct image *m, struct watch *w, float *to,
-              struct sight_times *times, struct err *e) {
+int eyes_run(struct eyes *s, struct job *job, const struct image *m, struct watch *w, float *to,
+             struct eyes_times *times, struct err *e) {
     pthread_mutex_lock(&s->lock);
     run(s, job, m, w, to, times, e);
     pthread_mutex_unlock(&s->lock);
     return e->code;
 }
-int sight_input(const struct vision_config *c, const struct engine_image *m, struct image *out,
-                struct sight_times *times, struct err *e) {
+int eyes_input(const struct vision_config *c, const struct engine_image *m, struct image *out, struct eyes_times *times,
+               struct err *e) {
     struct image whole = { 0 };
     const double t0 = now_us();
     *out = (struct image){ 0 };
@@ -218,13 +218,13 @@ int sight_input(const struct vision_config *c, const struct engine_image *m, str
     times->resize_ms += (now_us() - t1) * 1e-3;
     return e->code;
 }
-int sight_encode(struct sight *s, struct job *job, const struct engine_image *m, float *to, struct sight_times *times,
-                 struct err *e) {
+int eyes_encode(struct eyes *s, struct job *job, const struct engine_image *m, float *to, struct eyes_times *times,
+                struct err *e) {
     const struct picture_key key = picture_key(m->bytes, m->n);
     struct image input = { 0 };
     pthread_mutex_lock(&s->lock); /* who asks for the same picture meanwhile waits, and finds it */
     times->encoded = !known(s, key, to);
-    if (times->encoded && !sight_input(&s->config, m, &input, times, e) && !run(s, job, &input, NULL, to, times, e))
+    if (times->encoded && !eyes_input(&s->config, m, &input, times, e) && !run(s, job, &input, NULL, to, times, e))
         keep(s, key, to);
     pthread_mutex_unlock(&s->lock);
     image_fini(&input);
@@ -249,7 +249,7 @@ static void copy_gaze(void *arg, const struct op_call *c, const struct mat *m, i
     g->done = k;
 }
 /* The stage once more, not fused, so that queries and keys stand alone; on the same packed weights. */
-static int gaze(struct sight *s, struct job *job, enum vision_stage i, struct flow f, struct gaze *g, struct err *e) {
+static int gaze(struct eyes *s, struct job *job, enum vision_stage i, struct flow f, struct gaze *g, struct err *e) {
     struct program p;
     program_init(&p, s->api, s->be, 1, 1, 1);
     const struct vision_io io = vision_record(s->vision, i, &p);
@@ -271,20 +271,20 @@ static int gaze(struct sight *s, struct job *job, enum vision_stage i, struct fl
     return e->code;
 }
 /* The Q-Former's last look at the patches. */
-static int gaze_of_queries(struct sight *s, struct job *job, struct way *k, struct gaze *g, struct err *e) {
-    struct sight_times t = { 0 };
+static int gaze_of_queries(struct eyes *s, struct job *job, struct way *k, struct gaze *g, struct err *e) {
+    struct eyes_times t = { 0 };
     if (stage(s, job, VISION_ENCODE, (struct flow){ k->patches, k->table, k->encoded }, NULL, &t.encode_ms, e))
         return e->code;
     vision_queries(s->vision, k->table);
     return gaze(s, job, VISION_QUERY, (struct flow){ k->encoded, k->table, NULL }, g, e);
 }
-int sight_attention(struct sight *s, struct job *job, const struct image *m, const float *share, float *to,
-                    struct err *e) {
+int eyes_attention(struct eyes *s, struct job *job, const struct image *m, const float *share, float *to,
+                   struct err *e) {
     const struct vision_config *c = &s->config;
     const int layer = share ? (c->q_layers - 1) / 2 * 2 : c->layers - 1, queries = share ? c->queries : 1;
     struct gaze g = { layer, share ? c->q_hidden : c->hidden, vision_rows(c), NULL, NULL, false };
-    const struct attn_of heads = { share ? c->q_heads : c->heads, share ? c->q_heads : c->heads,
-                                   g.cols / (share ? c->q_heads : c->heads) };
+    const int n = share ? c->q_heads : c->heads;
+    const struct attn_of heads = { .heads = n, .kv_heads = n, .head_dim = g.cols / n };
     const size_t rows = (size_t)g.rows, cols = (size_t)g.cols;
     float *block = mem_zero(2 * rows * cols + 2 * rows, sizeof *block), all = 0;
     struct way k = { 0 };
