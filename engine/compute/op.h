@@ -66,9 +66,12 @@ struct rope {
     int head_dim, rot; /* the first rot of each head's dimensions turn; 0: none */
     float theta;
 };
+/* blocks: rows that are not cached are so many pieces of equal size (pictures), of queries and of keys; each piece sees its own
+ * keys only. 0 and 1: every row sees every row. */
 struct attn_of {
-    int heads, kv_heads, head_dim;
+    int heads, kv_heads, head_dim, blocks;
 };
+static inline int attn_blocks(const struct attn_of *a) { return a->blocks > 1 ? a->blocks : 1; }
 
 /* Operand traffic follows from the operands; this is the rest. flops = row_flops * rows + ctx_flops * sum of contexts. */
 struct cost {

@@ -165,10 +165,17 @@ int program_get(const struct program *p, struct mat m, float *to, size_t n, stru
     memcpy(to, program_at(p, m), n * sizeof *to);
     return STATUS_OK;
 }
-int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
-    if (p->api->put) return p->api->put(p->be, program_at(p, m), from, n * sizeof *from, e);
-    memcpy(program_at(p, m), from, n * sizeof *from);
+static int put(const struct program *p, float *to, const float *from, size_t n, struct err *e) {
+    if (p->api->put) return p->api->put(p->be, to, from, n * sizeof *from, e);
+    memcpy(to, from, n * sizeof *from);
     return STATUS_OK;
+}
+int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
+    return put(p, program_at(p, m), from, n, e);
+}
+int program_put_rows(const struct program *p, struct mat m, int first, const float *from, int rows, struct err *e) {
+    const size_t cols = (size_t)m.cols;
+    return put(p, program_at(p, m) + (size_t)first * cols, from, (size_t)rows * cols, e);
 }
 
 struct tally { /* rows[DIM_KV]: cache rows read; ctx: sum over query rows */
@@ -433,14 +440,16 @@ void op_attn(struct program *p, struct mat y, struct mat q, struct mat k, struct
     operand(&c, k, READ);
     operand(&c, v, READ);
     c.u.attn = a;
+    const int blocks = attn_blocks(&a);
     if (k.dim == DIM_KV)
         c.cost.ctx_flops = 4.0 * q.cols;
     else
-        c.cost.row_flops = 4.0 * q.cols * k.rows;
+        c.cost.row_flops = 4.0 * q.cols * k.rows / blocks;
+    const bool whole = q.dim == DIM_FIXED && k.dim == DIM_FIXED && q.rows % blocks == 0 && k.rows % blocks == 0;
     record(p, c,
            a.kv_heads > 0 && a.heads % a.kv_heads == 0 && a.head_dim > 0 && a.head_dim <= HEAD_DIM_MAX &&
                q.cols == a.heads * a.head_dim && k.cols == a.kv_heads * a.head_dim && same(&k, &v) && same(&y, &q) &&
-               (k.dim != DIM_KV || q.dim == DIM_ROWS));
+               (k.dim != DIM_KV || q.dim == DIM_ROWS) && (blocks == 1 || whole));
 }
 void op_gate(struct program *p, struct mat y, struct mat g, struct mat up, enum act a) {
     struct op_call c = call(OP_GATE, "mlp.gate*up", y, WRITE);

@@ -25,8 +25,9 @@ struct program {
     void *linked;       /* the backend's own, from link to unlink */
     int flying;         /* runs launched and not landed */
     struct mat history; /* token ids of every KV row; cols 0: no EMBED yet */
-    struct mat images;  /* image_rows rows, with the KV pool and as lasting; zero at first, program_put fills them */
-    struct err err;     /* first failure of the recording; later ops do nothing */
+    struct mat
+        images;     /* image_rows rows, with the KV pool and as lasting; zero at first, program_put_rows fills them */
+    struct err err; /* first failure of the recording; later ops do nothing */
 };
 
 /* Life: init, record (op_*), fuse, plan -> need[] is known; api->place, api->fill of each weight; link; replay many
@@ -52,6 +53,8 @@ float *program_at(const struct program *p, struct mat m); /* device address of a
 /* n numbers of a kept mat of the arena from the first on, to and from the host. */
 int program_get(const struct program *p, struct mat m, float *to, size_t n, struct err *e);
 int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e);
+/* Whole rows of it, from row `first` on. */
+int program_put_rows(const struct program *p, struct mat m, int first, const float *from, int rows, struct err *e);
 
 /* One observed call; bytes and flops are true for the step that was run. */
 struct span {
@@ -86,7 +89,8 @@ void op_linear(struct program *p, const char *label, struct mat y, struct mat x,
 void op_norm(struct program *p, const char *label, struct mat y, struct mat x, const struct norm_of *n);
 void op_rope(struct program *p, struct mat x, struct rope r); /* rotate-half, in place */
 void op_kv_put(struct program *p, struct mat cache, struct mat x, bool keys);
-/* y = softmax(q k^T / sqrt(head_dim)) v, causal when k and v are KV mats. shape.heads is a multiple of kv_heads. */
+/* y = softmax(q k^T / sqrt(head_dim)) v, causal when k and v are KV mats. shape.heads is a multiple of kv_heads, shape.blocks
+ * divides the rows of q and of k. */
 void op_attn(struct program *p, struct mat y, struct mat q, struct mat k, struct mat v, struct attn_of shape);
 void op_gate(struct program *p, struct mat y, struct mat gate, struct mat up, enum act a); /* y = act(gate) * up */
 void op_add(struct program *p, struct mat y, struct mat x);                                /* y += x */

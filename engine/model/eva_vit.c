@@ -3,7 +3,7 @@
  *
  *   x = [class; Wpatch patch] + position                     (patch: 14 x 14 pixels of 3 colours)
  *   per block:  h = ln(x; norm1)   q, k, v = Wqkv h + [bq; 0; bv]
- *               x += Wproj softmax(q k^T / sqrt(head_dim)) v + b   (every row sees every row)
+ *               x += Wproj softmax(q k^T / sqrt(head_dim)) v + b   (every row sees those of its picture)
  *               x += W2 gelu(W1 ln(x; norm2) + b1) + b2
  *   out = ln(x; ln_vision)                                   (eps 1e-5; 1e-6 inside the blocks) */
 #include "vision_parts.h"
@@ -39,12 +39,12 @@ void eva_vit_shape(struct eva_vit *m, const struct vision_config *c) {
     for (struct layer *l = m->layer; l < m->layer + m->n; l++) {
         l->ln1.kind = l->ln2.kind = NORM_LAYER;
         l->ln1.eps = l->ln2.eps = 1e-6f;
-        l->attn.shape = (struct attn_of){ c->heads, c->heads, c->hidden / c->heads };
+        l->attn.shape = (struct attn_of){ c->heads, c->heads, c->hidden / c->heads, 1 };
         l->mlp.act = ACT_GELU;
     }
 }
-struct vision_io eva_vit_record(struct eva_vit *m, const struct vision_config *c, struct program *p) {
-    const int rows = vision_rows(c);
+struct vision_io eva_vit_record(struct eva_vit *m, const struct vision_config *c, int pictures, struct program *p) {
+    const int rows = pictures * vision_rows(c);
     struct vision_io io = { .in = program_tmp(p, DIM_FIXED, rows, m->patch.cols),
                             .table = program_tmp(p, DIM_FIXED, rows, c->hidden) };
     struct mat x = program_tmp(p, DIM_FIXED, rows, c->hidden);
@@ -54,6 +54,7 @@ struct vision_io eva_vit_record(struct eva_vit *m, const struct vision_config *c
     op_add(p, x, io.table);
     for (p->layer = 0; p->layer < m->n; p->layer++) {
         struct layer *l = &m->layer[p->layer];
+        l->attn.shape.blocks = pictures;
         struct mat h = nn_norm(p, "ln1", &l->ln1, x);
         op_add(p, x, nn_attn(p, &l->attn, h, h, false));
         op_add(p, x, nn_mlp(p, &l->mlp, nn_norm(p, "ln2", &l->ln2, x)));

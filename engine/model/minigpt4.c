@@ -191,9 +191,13 @@ void vision_close(struct vision *v) {
     mem_free(v->queries);
     mem_free(v);
 }
-int vision_weights(const struct vision *v) { return v->n; }
+int vision_weights(const struct vision *v) { return v ? v->n : 0; }
 struct weight *vision_weight(const struct vision *v, int i) {
     return v->list[i].w;
+}
+const struct checkpoint_file *vision_weight_file(const struct vision *v, int i) {
+    const struct bound *b = &v->list[i];
+    return b->from ? checkpoint_file(b->from, b->w->file) : NULL;
 }
 void *vision_weight_read(const struct vision *v, int i, struct err *e) {
     const struct bound *b = &v->list[i];
@@ -212,10 +216,16 @@ void *vision_weight_read(const struct vision *v, int i, struct err *e) {
 
 /* ---- stages ---- */
 struct vision_io vision_record(struct vision *v, enum vision_stage stage, struct program *p) {
+    return vision_record_many(v, stage, 1, p);
+}
+struct vision_io vision_record_many(struct vision *v, enum vision_stage stage, int pictures, struct program *p) {
     const struct vision_config *c = &v->config;
-    if (stage == VISION_ENCODE) return eva_vit_record(&v->vit, c, p);
-    if (stage == VISION_QUERY) return c->queries ? qformer_record(&v->qformer, c, p) : (struct vision_io){ 0 };
-    struct vision_io io = { .in = program_tmp(p, DIM_FIXED, vision_tokens(c), vision_columns(c)) };
+    const struct weight *q = &v->vit.layer[0].attn.q.w;
+    if ((q->want == DTYPE_NONE ? q->dt : q->want) != DTYPE_F32) p->kv = DTYPE_F16;
+    if (stage == VISION_ENCODE) return eva_vit_record(&v->vit, c, pictures, p);
+    if (stage == VISION_QUERY)
+        return c->queries ? qformer_record(&v->qformer, c, pictures, p) : (struct vision_io){ 0 };
+    struct vision_io io = { .in = program_tmp(p, DIM_FIXED, pictures * vision_tokens(c), vision_columns(c)) };
     program_keep(p, io.in);
     io.out = nn_linear(p, "llama_proj", &v->projection, io.in, ACT_NONE);
     program_keep(p, io.out);

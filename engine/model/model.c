@@ -137,7 +137,7 @@ static void shape(struct decoder *d, enum norm norm, const struct model_config *
     for (struct layer *l = d->layer; l < d->layer + d->n; l++) {
         l->ln1.kind = l->ln2.kind = norm;
         l->ln1.eps = l->ln2.eps = c->norm_eps;
-        l->attn.shape = (struct attn_of){ c->heads, c->kv_heads, c->head_dim };
+        l->attn.shape = (struct attn_of){ c->heads, c->kv_heads, c->head_dim, 1 };
         l->attn.rope = (struct rope){ c->head_dim, c->rope_dims, c->rope_theta };
         l->mlp.act = act[c->act];
     }

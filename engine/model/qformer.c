@@ -49,18 +49,19 @@ void qformer_shape(struct qformer *m, const struct vision_config *c) {
     norm(&m->ln);
     for (struct qformer_layer *l = m->layer; l < m->layer + m->n; l++) {
         norm(&l->ln_self), norm(&l->ln_cross), norm(&l->ln_mlp);
-        l->self.shape = l->cross.shape = (struct attn_of){ c->q_heads, c->q_heads, c->q_hidden / c->q_heads };
+        l->self.shape = l->cross.shape = (struct attn_of){ c->q_heads, c->q_heads, c->q_hidden / c->q_heads, 1 };
         l->mlp.act = ACT_GELU;
     }
 }
-struct vision_io qformer_record(struct qformer *m, const struct vision_config *c, struct program *p) {
-    struct vision_io io = { .in = program_tmp(p, DIM_FIXED, vision_rows(c), c->hidden),
-                            .table = program_tmp(p, DIM_FIXED, c->queries, c->q_hidden) };
+struct vision_io qformer_record(struct qformer *m, const struct vision_config *c, int pictures, struct program *p) {
+    struct vision_io io = { .in = program_tmp(p, DIM_FIXED, pictures * vision_rows(c), c->hidden),
+                            .table = program_tmp(p, DIM_FIXED, pictures * c->queries, c->q_hidden) };
     program_keep(p, io.in);
     program_keep(p, io.table);
     struct mat x = nn_norm(p, "ln", &m->ln, io.table);
     for (p->layer = 0; p->layer < m->n; p->layer++) {
         struct qformer_layer *l = &m->layer[p->layer];
+        l->self.shape.blocks = l->cross.shape.blocks = pictures;
         op_add(p, x, nn_attn(p, &l->self, x, x, false));
         x = nn_norm(p, "ln.self", &l->ln_self, x);
         if (p->layer % 2 == 0) {

@@ -48,8 +48,8 @@ struct parts {
 extern const struct parts eva_vit_parts, eva_vit_layer_parts, qformer_parts, qformer_layer_parts, qformer_cross_parts,
     minigpt4_parts;
 void eva_vit_shape(struct eva_vit *m, const struct vision_config *c);
-struct vision_io eva_vit_record(struct eva_vit *m, const struct vision_config *c, struct program *p);
+struct vision_io eva_vit_record(struct eva_vit *m, const struct vision_config *c, int pictures, struct program *p);
 void qformer_shape(struct qformer *m, const struct vision_config *c);
-struct vision_io qformer_record(struct qformer *m, const struct vision_config *c, struct program *p);
+struct vision_io qformer_record(struct qformer *m, const struct vision_config *c, int pictures, struct program *p);
 
 #endif

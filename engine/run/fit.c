@@ -1,6 +1,7 @@
 #include "fit.h"
 #include "base/mem.h"
 #include "compute/module.h"
+#include "eyes.h"
 #include "machine.h"
 #include "seat.h"
 #include <stdio.h>
@@ -78,17 +79,24 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
     struct program like = planner(f, here);
     like.kv_rows = row->context;
     like.kv = fp32 ? DTYPE_F32 : DTYPE_F16;
+    like.image_rows = f->out.model.image_tokens * IMAGES;
+    struct eyes *eyes = NULL;
+    if (f->source.sees && !(eyes = eyes_open(&f->source, f->job->req.vision_dtype, like.api, like.be, e)))
+        return e->code;
     const int picks = here && row->batch < BEAMS_MAX ? BEAMS_MAX : row->batch;
     struct program p[PROGRAMS] = { 0 };
     struct sizes s;
     if (!sizes_of(&s, p, m, &like, picks, e)) {
-        const uint64_t work = s.arena_bytes + (here ? 0 : GPU_RESERVE), fixed = s.weight_bytes + work;
+        s.weight_bytes += eyes ? eyes->weight_bytes : 0;
+        const uint64_t work = s.arena_bytes + (eyes ? eyes->work_bytes : 0) + (here ? 0 : GPU_RESERVE);
+        const uint64_t fixed = s.weight_bytes + work;
         const uint64_t spare = here ? HOST_RESERVE : 0, batch = (uint64_t)row->batch, kv = s.kv_bytes * batch;
         const uint64_t usable = at->memory_bytes > spare ? at->memory_bytes - spare : 0;
         const uint64_t each = s.kv_bytes / (uint64_t)like.kv_rows * batch; /* of one more token */
         const uint64_t rows = usable > fixed ? (usable - fixed) / each : 0;
         f->out.model.kv_bytes_per_token = s.kv_bytes / (uint64_t)like.kv_rows;
         row->weight_bytes = s.weight_bytes;
+        row->vision_bytes = eyes ? eyes->weight_bytes : 0;
         row->kv_bytes = kv;
         row->work_bytes = work;
         row->total_bytes = fixed + kv;
@@ -97,6 +105,7 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
         row->ceiling = at->bandwidth_gbs * 1e9 * row->batch / (s.read_bytes + (double)kv);
     }
     for (int i = 0; i < PROGRAMS; i++) program_fini(&p[i]);
+    eyes_close(eyes);
     return e->code;
 }
 static int rows_of_dtype(struct fitting *f, int machine, const char *dtype, struct err *e) {
@@ -159,7 +168,8 @@ static int make(struct fitting *f, struct err *e) {
 int fit(struct models *m, struct job *job, struct err *e) {
     struct fitting f = { .m = m, .job = job };
     if (!job->req.model) return err_set(e, STATUS_INVALID, "%%fit needs a model: a name of %%models or a path");
-    if (!source_open(&f.source, job->req.model, job->req.revision, NEED_SHAPE, e)) {
+    const struct source_name name = source_name(&job->req);
+    if (!source_open(&f.source, &name, NEED_SHAPE, e)) {
         source_describe(&f.source, NULL, &f.out.model);
         if (!make(&f, e)) {
             struct engine_event ev = { .kind = ENGINE_EV_FIT, .owned = f.row };

@@ -1,5 +1,5 @@
-/* jaeda-bench-vision [--backend cpu|MODULE] [--dtype D] [--runs N] [--image PX] [--layers N]: MiniGPT-4's image encoder in its true
- * shape with random weights, as lines of JSON: how long a picture takes, then where that goes. */
+/* jaeda-bench-vision [--backend cpu|MODULE] [--dtype D] [--runs N] [--image PX] [--layers N] [--batch N]: MiniGPT-4's image encoder in
+ * its true shape with random weights, as lines of JSON: how long a batch of pictures takes, then where that goes. */
 #include "model/vision.h"
 #include "base/mem.h"
 #include "compute/module.h"
@@ -18,14 +18,20 @@ struct bench {
     void *arena;
     struct step *step;
 };
-static int set_up(struct bench *b, const char *module, const struct vision_config *c, enum dtype want, struct err *e) {
+struct options {
+    const char *module;
+    struct vision_config c;
+    enum dtype want;
+    long runs, batch;
+};
+static int set_up(struct bench *b, const struct options *o, struct err *e) {
     struct program *all[1] = { &b->p };
-    b->api = module ? module_open(module, e) : &backend_cpu;
+    b->api = o->module ? module_open(o->module, e) : &backend_cpu;
     b->be = b->api ? b->api->open(0, e) : NULL;
     b->step = mem_zero(1, sizeof *b->step);
-    if (!b->be || !b->step || vision_open(&b->v, NULL, 0, c, want, e)) return e->code;
+    if (!b->be || !b->step || vision_open(&b->v, NULL, 0, &o->c, o->want, e)) return e->code;
     program_init(&b->p, b->api, b->be, 1, 1, 1);
-    b->io = vision_record(b->v, VISION_ENCODE, &b->p);
+    b->io = vision_record_many(b->v, VISION_ENCODE, (int)o->batch, &b->p);
     program_fuse(&b->p);
     if (program_plan(&b->p, e) || b->api->place(b->be, all, 1, &b->slab, e)) return e->code;
     for (int i = 0; i < vision_weights(b->v); i++) {
@@ -39,16 +45,16 @@ static int set_up(struct bench *b, const char *module, const struct vision_confi
     if (!b->arena) return err_set(e, STATUS_NOMEM, "no memory");
     return program_link(&b->p, b->arena, NULL, e);
 }
-static int measure(struct bench *b, int runs, struct err *e) {
+static int measure(struct bench *b, const struct options *o, struct err *e) {
     struct peaks peak;
     struct span *span = mem_zero((size_t)b->p.n, sizeof *span);
     double flops = 0, by[2][64] = { { 0 } };
     const char *label[64];
     int labels = 0;
     if (!span || b->api->probe(b->be, &peak, e)) return e->code;
-    printf("{\"what\": \"vision\", \"isa\": \"%s\", \"threads\": %d, \"ms\": [", b->api->isa(b->be),
-           b->api->threads(b->be));
-    for (int i = -1; i < runs; i++) { /* the first warms up */
+    printf("{\"what\": \"vision\", \"isa\": \"%s\", \"threads\": %d, \"batch\": %ld, \"ms\": [", b->api->isa(b->be),
+           b->api->threads(b->be), o->batch);
+    for (long i = -1; i < o->runs; i++) { /* the first warms up */
         const double t0 = b->api->time_us(b->be);
         if (program_replay(&b->p, b->step, NULL, e)) return e->code;
         const double ms = (b->api->time_us(b->be) - t0) * 1e-3;
@@ -74,21 +80,19 @@ static int measure(struct bench *b, int runs, struct err *e) {
     return STATUS_OK;
 }
 int main(int argc, char **argv) {
-    struct vision_config c = vision_config(VISION_LLAMA2);
+    struct options o = { NULL, vision_config(VISION_LLAMA2), DTYPE_NONE, 5, 1 };
     struct bench b = { 0 };
     struct err e = { 0 };
-    const char *module = NULL;
-    enum dtype want = DTYPE_NONE;
-    long runs = 5;
     for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--backend") && strcmp(argv[i + 1], "cpu") != 0) module = argv[i + 1];
-        if (!strcmp(argv[i], "--dtype")) want = dtype_parse(argv[i + 1]);
-        if (!strcmp(argv[i], "--runs")) runs = strtol(argv[i + 1], NULL, 10);
-        if (!strcmp(argv[i], "--image")) c.image = (int)strtol(argv[i + 1], NULL, 10);
-        if (!strcmp(argv[i], "--layers")) c.layers = (int)strtol(argv[i + 1], NULL, 10);
+        const long n = strtol(argv[i + 1], NULL, 10);
+        if (!strcmp(argv[i], "--backend") && strcmp(argv[i + 1], "cpu") != 0) o.module = argv[i + 1];
+        if (!strcmp(argv[i], "--dtype")) o.want = dtype_parse(argv[i + 1]);
+        if (!strcmp(argv[i], "--runs") && n > 0) o.runs = n;
+        if (!strcmp(argv[i], "--batch") && n > 0) o.batch = n;
+        if (!strcmp(argv[i], "--image")) o.c.image = (int)n;
+        if (!strcmp(argv[i], "--layers")) o.c.layers = (int)n;
     }
-    if (set_up(&b, module, &c, want, &e) || measure(&b, runs < 1 ? 1 : (int)runs, &e))
-        return fprintf(stderr, "jaeda-bench-vision: %s\n", e.text), 1;
+    if (set_up(&b, &o, &e) || measure(&b, &o, &e)) return fprintf(stderr, "jaeda-bench-vision: %s\n", e.text), 1;
     const size_t bytes = b.p.need[REGION_ARENA];
     program_fini(&b.p);
     b.api->free(b.be, b.arena, bytes);

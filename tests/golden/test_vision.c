@@ -53,6 +53,7 @@ struct how {
     const char *isa;
     enum dtype want;
     bool fuse;
+    int pictures; /* 0: one, by vision_record() */
 };
 /* The numbers that make_vision.py gives a name: exact in fp16. */
 static float made_up(const char *name, size_t i) {
@@ -129,7 +130,8 @@ static bool path_open(struct path *t, const struct vision_config *c, const char 
         fail_msg("%s", e.text);
     for (int i = 0; i < VISION_STAGES; i++) {
         program_init(&t->p[i], t->api, t->be, 1, 1, 1);
-        t->io[i] = vision_record(t->vision, (enum vision_stage)i, &t->p[i]);
+        t->io[i] = how.pictures ? vision_record_many(t->vision, (enum vision_stage)i, how.pictures, &t->p[i])
+                                : vision_record(t->vision, (enum vision_stage)i, &t->p[i]);
         if (how.fuse) program_fuse(&t->p[i]);
         if (program_plan(&t->p[i], &e)) fail_msg("%s", e.text);
         all[i] = &t->p[i];
@@ -163,14 +165,15 @@ static float *run(struct path *t, enum vision_stage stage, const float *in, cons
         fail_msg("stage %d: %s", (int)stage, e.text);
     return out;
 }
-static float *patches(const struct vision_config *c) {
+/* which 0: the picture that the vectors know. */
+static float *patches(const struct vision_config *c, int which) {
     const int n = c->image;
     struct image m = { mem_alloc(3 * (size_t)n * (size_t)n), n, n };
     struct err e = { 0 };
     float *out = floats((size_t)vision_rows(c) * 3 * (size_t)(c->patch * c->patch));
     for (int i = 0; i < 3 * n * n; i++) {
         const int x = i / 3 % n, y = i / 3 / n;
-        m.rgb[i] = (unsigned char)(x * 7 + y * 13 + i % 3 * 50 + x * y / 5);
+        m.rgb[i] = (unsigned char)(x * 7 + y * 13 + i % 3 * 50 + x * y / 5 + which * (x % 9) * 29);
     }
     assert_int_equal(vision_patches(c, &m, out, &e), 0);
     m.width--;
@@ -188,7 +191,7 @@ static void same(const char *label, const float *got, size_t n, double most) {
     assert_true(diff <= most);
 }
 static float *encode(struct path *t) {
-    float *in = patches(&t->c), *table = floats(size(t->io[VISION_ENCODE].table));
+    float *in = patches(&t->c, 0), *table = floats(size(t->io[VISION_ENCODE].table));
     vision_table(t->vision, table);
     float *out = run(t, VISION_ENCODE, in, table);
     mem_free(in);
@@ -225,6 +228,53 @@ static void ask(struct how how, double most) {
     mem_free(encoded), mem_free(queries), mem_free(seen), mem_free(again), mem_free(out);
     path_close(&t);
 }
+/* Three pictures at once: the one that the vectors know among two others, each as if it were alone. */
+enum { MANY = 3, KNOWN = 1 };
+static float *beside(float *const *one, size_t n) {
+    float *all = floats(MANY * n);
+    for (int i = 0; i < MANY; i++) memcpy(all + (size_t)i * n, one[i], sizeof *all * n);
+    return all;
+}
+static float *stage_of_many(struct path *one, struct path *many, enum vision_stage stage, float *const *in,
+                            float *table, const char *label, double most) {
+    const size_t n = size(one->io[stage].in), out = size(one->io[stage].out);
+    float *const tables[MANY] = { table, table, table };
+    float *all = beside(in, n), *all_tables = table ? beside(tables, size(one->io[stage].table)) : NULL;
+    assert_int_equal(size(many->io[stage].in), MANY * n);
+    float *got = run(many, stage, all, all_tables);
+    if (label) same(label, got + KNOWN * out, out, most);
+    for (int i = 0; i < MANY; i++) {
+        float *alone = run(one, stage, in[i], table);
+        const double diff = max_diff(got + (size_t)i * out, alone, out);
+        if (!(diff <= most / 4)) fail_msg("stage %d, picture %d: off by %g", (int)stage, i, diff);
+        mem_free(alone);
+    }
+    mem_free(all), mem_free(all_tables);
+    return got;
+}
+static void of_many(struct how how, double most) {
+    static const char *const files[] = { "eva_vit", "blip2", "proj_ask", NULL };
+    struct path one, many;
+    float *in[MANY], *next[MANY];
+    if (!path_open(&one, &asking, files, how)) return;
+    how.pictures = MANY;
+    if (!path_open(&many, &asking, files, how)) fail();
+    print_message("%d at once, %s%s\n", MANY, one.api->isa(one.be), how.fuse ? ", fused" : "");
+    for (int i = 0; i < MANY; i++) in[i] = patches(&asking, (i + MANY - KNOWN) % MANY);
+    float *table = floats(size(one.io[VISION_ENCODE].table)), *queries = floats(size(one.io[VISION_QUERY].table));
+    vision_table(one.vision, table);
+    vision_queries(one.vision, queries);
+    const bool exact = how.want == DTYPE_F32;
+    float *got = stage_of_many(&one, &many, VISION_ENCODE, in, table, exact ? "tiny.encode_ln" : NULL, most);
+    for (int i = 0; i < MANY; i++) next[i] = got + (size_t)i * size(one.io[VISION_ENCODE].out);
+    float *seen = stage_of_many(&one, &many, VISION_QUERY, next, queries, exact ? "tiny.query" : NULL, most);
+    for (int i = 0; i < MANY; i++) next[i] = seen + (size_t)i * size(one.io[VISION_QUERY].out);
+    float *out = stage_of_many(&one, &many, VISION_PROJECT, next, NULL, exact ? "tiny.ask" : NULL, most);
+    for (int i = 0; i < MANY; i++) mem_free(in[i]);
+    mem_free(table), mem_free(queries), mem_free(got), mem_free(seen), mem_free(out);
+    path_close(&one);
+    path_close(&many);
+}
 static bool on_device(void) {
     const char *name = getenv("JAEDA_TEST_BACKEND");
     return name && *name && strcmp(name, "cpu") != 0;
@@ -233,18 +283,26 @@ static void stages(void **state) {
     (void)state;
     for (size_t i = 0; i < (on_device() ? 1 : sizeof isas / sizeof *isas); i++)
         for (int fuse = 0; fuse < 2; fuse++) {
-            const struct how how = { on_device() ? NULL : isas[i], DTYPE_F32, fuse };
+            const struct how how = { on_device() ? NULL : isas[i], DTYPE_F32, fuse, 0 };
             join(how, 1e-4);
             ask(how, 1e-4);
         }
+}
+static void pictures_at_once(void **state) {
+    (void)state;
+    for (size_t i = 0; i < (on_device() ? 1 : sizeof isas / sizeof *isas); i++)
+        for (int fuse = 0; fuse < 2; fuse++)
+            of_many((struct how){ on_device() ? NULL : isas[i], DTYPE_F32, fuse, 0 }, 1e-4);
+    of_many((struct how){ NULL, DTYPE_F16, true, 0 }, 0.05);
+    of_many((struct how){ NULL, DTYPE_Q8_0, true, 0 }, 0.05);
 }
 static void other_dtypes(void **state) {
     (void)state;
     static const enum dtype want[] = { DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0 };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         print_message("%s:\n", dtype_info(want[i])->name);
-        join((struct how){ NULL, want[i], true }, 0.05);
-        ask((struct how){ NULL, want[i], true }, 0.05);
+        join((struct how){ NULL, want[i], true, 0 }, 0.05);
+        ask((struct how){ NULL, want[i], true, 0 }, 0.05);
     }
 }
 static void stretched(void **state) {
@@ -253,7 +311,7 @@ static void stretched(void **state) {
     struct vision_config wide = tiny;
     struct path t;
     wide.image = 112;
-    if (!path_open(&t, &wide, files, (struct how){ NULL, DTYPE_F32, true })) fail();
+    if (!path_open(&t, &wide, files, (struct how){ NULL, DTYPE_F32, true, 0 })) fail();
     const size_t n = size(t.io[VISION_ENCODE].table), cols = (size_t)wide.hidden;
     float *table = floats(n);
     vision_table(t.vision, table);
@@ -265,26 +323,30 @@ static void stretched(void **state) {
     mem_free(table), mem_free(encoded);
     path_close(&t);
 }
-static void full_width(void **state) {
-    (void)state;
+static void full_width_as(enum dtype want, double most) {
     static const int kept[] = { 0, 1, 128, 256 };
-    const char *other = getenv("JAEDA_TEST_BACKEND");
-    if (other && strstr(other, "-emu")) skip(); /* minutes on the emulated device; real ones have the time */
     struct vision_config c = vision_config(VISION_LLAMA2);
     struct path t;
     c.layers = 1;
     c.out = 16;
-    if (!path_open(&t, &c, NULL, (struct how){ NULL, DTYPE_F32, true })) fail();
+    if (!path_open(&t, &c, NULL, (struct how){ NULL, want, true, 0 })) fail();
     const size_t cols = (size_t)c.hidden;
-    float *in = patches(&c), *table = floats(size(t.io[VISION_ENCODE].table)), rows[4 * 1408];
+    float *in = patches(&c, 0), *table = floats(size(t.io[VISION_ENCODE].table)), rows[4 * 1408];
     for (size_t i = 0; i < size(t.io[VISION_ENCODE].table); i++)
         table[i] =
             made_up("pos_embed", i) + (i < cols ? made_up("cls_token", i) : made_up("patch_embed.proj.bias", i % cols));
     float *out = run(&t, VISION_ENCODE, in, table);
     for (size_t i = 0; i < 4; i++) memcpy(rows + i * cols, out + (size_t)kept[i] * cols, sizeof *rows * cols);
-    same("full.encode", rows, 4 * cols, 1e-4);
+    same("full.encode", rows, 4 * cols, most);
     mem_free(in), mem_free(table), mem_free(out);
     path_close(&t);
+}
+static void full_width(void **state) {
+    (void)state;
+    const char *other = getenv("JAEDA_TEST_BACKEND");
+    if (other && strstr(other, "-emu")) skip(); /* minutes on the emulated device; real ones have the time */
+    full_width_as(DTYPE_F32, 1e-4);
+    full_width_as(DTYPE_F16, 0.05);
 }
 /* Without a file that has them they are 1 and 0: the checkpoints without Q-Former were trained so. */
 static void ln_vision_is_the_identity_unless_a_file_holds_it(void **state) {
@@ -293,7 +355,7 @@ static void ln_vision_is_the_identity_unless_a_file_holds_it(void **state) {
     struct path t;
     struct err e = { 0 };
     int found = 0;
-    if (!path_open(&t, &tiny, files, (struct how){ NULL, DTYPE_F32, true })) fail();
+    if (!path_open(&t, &tiny, files, (struct how){ NULL, DTYPE_F32, true, 0 })) fail();
     for (int i = 0; i < vision_weights(t.vision); i++) {
         const struct weight *w = vision_weight(t.vision, i);
         if (strncmp(w->name, "ln_vision.", 10) != 0) continue;
@@ -368,6 +430,7 @@ static void published_shapes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stages),
+        cmocka_unit_test(pictures_at_once),
         cmocka_unit_test(other_dtypes),
         cmocka_unit_test(stretched),
         cmocka_unit_test(full_width),

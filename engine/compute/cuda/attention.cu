@@ -167,6 +167,7 @@ template <int LANES> __device__ static void one_query(const struct attn_args *a,
     SMEM(float, room);
     struct attn_at w = { row, (int)blockIdx.y, (int)blockIdx.y / (a->heads / a->kv_heads), 0, 0 };
     int len = a->rows;
+    if (!a->causal) w.base = row / a->block * a->rows;
     if (a->causal) {
         w.base = a->step->row[row].kv;
         len = a->step->row[row].at + 1;
@@ -199,6 +200,21 @@ __global__ void __launch_bounds__(THREADS) attn_kernel(const __grid_constant__ s
     }
 }
 
+/* ---- keys and values that are not cached, as f16, a head by itself: what flash.cu reads ---- */
+__global__ void halve_kernel(uint16_t *to, const float *x, int ld, int head_dim, const struct step *s) {
+    if (STOPPED(s)) return;
+    const size_t row = blockIdx.x, rows = gridDim.x;
+    for (int c = (int)threadIdx.x; c < ld; c += (int)blockDim.x)
+        to[((size_t)(c / head_dim) * rows + row) * (size_t)head_dim + c % head_dim] =
+            f32_to_f16(x[row * (size_t)ld + c]);
+}
+static struct attn_side halved(const struct run *r, const struct mat *m, int rows, int head_dim, uint16_t *to) {
+    launch(halve_kernel, dim3((unsigned)rows), dim3(THREADS), 0, r->stream, to, (const float *)m->p, m->ld, head_dim,
+           (const struct step *)r->step);
+    return { (const char *)to, NULL, (size_t)rows * (size_t)head_dim, (size_t)head_dim, DTYPE_F16 };
+}
+static size_t halved_bytes(const struct mat *m) { return (size_t)m->rows * (size_t)m->cols * sizeof(uint16_t); }
+
 /* ---- launch ---- */
 static struct attn_side side_of(const struct mat *m, const struct attn_of *s) {
     if (m->dim != DIM_KV) return { (const char *)m->p, NULL, (size_t)s->head_dim, (size_t)m->ld, DTYPE_F32 };
@@ -212,7 +228,10 @@ static int shares_of(const struct backend *be, int rows, int heads) {
 }
 size_t cuda_attn_scratch(const struct backend *be, const struct op_call *c) {
     const size_t places = (size_t)(2 * (be ? be->sms : SMS_MOST)), all = (size_t)c->m[1].rows * (size_t)c->u.attn.heads;
-    return (all < places ? all : places) * SHARES_MOST * (WARP * (DIMS + 2)) * sizeof(float); /* more have one share */
+    const size_t shared = all < places ? all : places; /* more of them have one share each */
+    const size_t bytes = shared * SHARES_MOST * (WARP * (DIMS + 2)) * sizeof(float);
+    const size_t halves = c->m[2].dim == DIM_KV ? 0 : halved_bytes(&c->m[2]) + halved_bytes(&c->m[3]);
+    return bytes > halves ? bytes : halves;
 }
 int cuda_attn(const struct run *r, const struct op_call *c, struct err *e) {
     const struct mat *q = &c->m[1], *k = &c->m[2];
@@ -228,13 +247,21 @@ int cuda_attn(const struct run *r, const struct op_call *c, struct err *e) {
     a.kv_heads = s->kv_heads;
     a.head_dim = s->head_dim;
     a.causal = k->dim == DIM_KV;
-    a.rows = a.causal || k->dim == DIM_FIXED ? k->rows : r->n[k->dim];
+    const int keys = a.causal || k->dim == DIM_FIXED ? k->rows : r->n[k->dim];
     a.n = q->dim == DIM_FIXED ? q->rows : r->n[q->dim];
+    a.rows = a.causal ? keys : keys / attn_blocks(s);
+    a.block = a.n / attn_blocks(s);
     a.wide = s->head_dim % DIMS == 0;
     a.scale = 1.0f / sqrtf((float)s->head_dim);
     a.step = r->step;
     a.scratch = (float *)r->scratch;
     a.counter = r->counter;
+    if (!a.causal && r->p->kv == DTYPE_F16 && cuda_attn_has_tiles(a.head_dim)) {
+        a.k = halved(r, k, keys, a.head_dim, (uint16_t *)r->scratch);
+        a.v = halved(r, &c->m[3], keys, a.head_dim, (uint16_t *)(r->scratch + halved_bytes(k)));
+        if (cuda_launched(r->be, c->label, e) || cuda_attn_tiles(r, &a, e)) return e->code;
+        a.k = side_of(k, s), a.v = side_of(&c->m[3], s);
+    }
     a.per = a.causal && a.n > ATTN_TILE && cuda_attn_tiles(r, &a, e) ? ATTN_TILE : 1;
     if (e->code) return e->code;
     const int lanes = s->head_dim <= 64 ? 8 : s->head_dim <= 128 ? 16 : 32, shares = shares_of(r->be, a.n, a.heads);

@@ -15,7 +15,8 @@ struct attn_args {
     const float *q;
     struct attn_side k, v;
     int y_ld, q_ld, heads, kv_heads, head_dim;
-    int rows, n;       /* of keys (a cache: of the pool); of queries */
+    int rows, n;       /* of keys: a cache's, or where nothing is cached those that a query sees; of queries */
+    int block;         /* queries that see the same keys where nothing is cached; else all */
     int per;           /* queries of a block of the general kernel: 1, or ATTN_TILE where flash.cu takes what it can */
     bool causal, wide; /* wide: 16-byte loads */
     float scale;
@@ -37,7 +38,8 @@ __device__ static inline bool attn_is_plain_tile(const struct step *s, int tile,
     return __all_sync(FULL, plain);
 }
 /* flash.cu: launches the tiles of queries that are plain, and leaves the others alone; false: it cannot take this shape at
- * all. */
+ * all. Where nothing is cached every tile is plain, and keys and values have been copied as f16, a head by itself. */
 bool cuda_attn_tiles(const struct run *r, const struct attn_args *a, struct err *e);
+bool cuda_attn_has_tiles(int head_dim);
 
 #endif

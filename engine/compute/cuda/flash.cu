@@ -117,19 +117,31 @@ template <int HD> __device__ static void soften(struct rows_of *w, float (*s)[4]
         w->last[r] -= KEYS;
     }
 }
+struct tile { /* queries, and the KV rows that they see: from base on; `last`: the last one that the first query sees */
+    int from, count, base, keys, last;
+};
+__host__ __device__ static inline int tiles_of(const struct attn_args *a) { /* of a block of queries */
+    return (a->block + ATTN_TILE - 1) / ATTN_TILE;
+}
+__device__ static struct tile tile_of(const struct attn_args *a, int i) {
+    const int b = i / tiles_of(a), from = b * a->block + i % tiles_of(a) * ATTN_TILE, left = (b + 1) * a->block - from,
+              count = left < ATTN_TILE ? left : ATTN_TILE;
+    if (!a->causal) return { from, count, b * a->rows, a->rows, a->rows - 1 };
+    const struct step_row *first = &a->step->row[from];
+    return { from, count, first->kv, first->at + count, first->at };
+}
 /* Shared memory: a tile of queries, one of keys, one of values. */
 template <int HD> __global__ void __launch_bounds__(THREADS) flash_kernel(const __grid_constant__ struct attn_args a) {
     constexpr int D = padded<HD>, KEYS = keys_of<HD>;
     SMEM(uint16_t, q);
     uint16_t *k = q + ATTN_TILE * D, *v = k + KEYS * D;
     if (STOPPED(a.step)) return;
-    const int tile = (int)(gridDim.x - 1 - blockIdx.x), from = tile * ATTN_TILE,
-              head = (int)blockIdx.y; /* long ones first */
-    if (!attn_is_plain_tile(a.step, tile, a.n)) return;
-    const int count = a.n - from < ATTN_TILE ? a.n - from : ATTN_TILE, kv_head = head / (a.heads / a.kv_heads);
-    const int base = a.step->row[from].kv, at = a.step->row[from].at, keys = at + count,
-              row = 16 * warp_of() + lane_of() / 4;
-    struct rows_of w = { { -INFINITY, -INFINITY }, { 0, 0 }, { at + row, at + row + 8 } };
+    const int tile = (int)(gridDim.x - 1 - blockIdx.x), head = (int)blockIdx.y; /* long ones first */
+    if (a.causal && !attn_is_plain_tile(a.step, tile, a.n)) return;
+    const struct tile of = tile_of(&a, tile);
+    const int from = of.from, count = of.count, base = of.base, keys = of.keys, kv_head = head / (a.heads / a.kv_heads),
+              row = 16 * warp_of() + lane_of() / 4, more = a.causal ? 1 : 0;
+    struct rows_of w = { { -INFINITY, -INFINITY }, { 0, 0 }, { of.last + more * row, of.last + more * (row + 8) } };
     float s[KEYS / 8][4], o[D / 8][4] = {};
     begin<HD>(q, k, &a, head, from, count);
     fetch<HD>(k, &a.k, kv_head, base, keys);
@@ -162,13 +174,16 @@ template <int HD> __global__ void __launch_bounds__(THREADS) flash_kernel(const 
 /* ---- launch ---- */
 template <int HD> static bool start(const struct run *r, const struct attn_args *a, struct err *e) {
     const size_t bytes = (ATTN_TILE + 2 * keys_of<HD>)*padded<HD> * sizeof(uint16_t);
-    const dim3 grid((unsigned)((a->n + ATTN_TILE - 1) / ATTN_TILE), (unsigned)a->heads);
+    const dim3 grid((unsigned)(a->n / a->block * tiles_of(a)), (unsigned)a->heads);
     void (*kernel)(struct attn_args) = flash_kernel<HD>;
     if (bytes > (size_t)r->be->smem_max) return false;
     if (!cuda_check(r->be, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
                     "attention", e))
         launch(kernel, grid, dim3(THREADS), bytes, r->stream, *a);
     return true;
+}
+bool cuda_attn_has_tiles(int head_dim) {
+    return head_dim == 64 || head_dim == 88 || head_dim == 128 || head_dim == 256;
 }
 bool cuda_attn_tiles(const struct run *r, const struct attn_args *a, struct err *e) {
     if (a->k.dt != DTYPE_F16 || a->v.dt != DTYPE_F16) return false;

@@ -186,8 +186,9 @@ bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, str
 int cuda_proj_search(const struct run *r, const struct op_call *c, struct err *e) {
     struct dev_proj f;
     cuda_proj_of(&f, r, c);
-    const int most = c->m[proj_of(c).feed[0].x].rows;
-    for (int rows = SEARCH_FROM; rows < 2 * most && !e->code; rows *= 2)
+    const struct mat *x = &c->m[proj_of(c).feed[0].x];
+    const int most = x->rows;
+    for (int rows = x->dim == DIM_FIXED ? most : SEARCH_FROM; rows < 2 * most && !e->code; rows *= 2)
         many(r, &f, rows < most ? rows : most, true, e);
     return e->code;
 }

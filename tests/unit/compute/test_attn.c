@@ -25,7 +25,7 @@ static void set_up(int rows, enum dtype kv) {
     const struct mat kc = program_kv(&p, kd, hd), vc = program_kv(&p, kd, hd);
     op_kv_put(&p, kc, k, true);
     op_kv_put(&p, vc, v, false);
-    op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd });
+    op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd, 1 });
     struct program *const one[] = { &p };
     kit_load(one, 1);
     kit_link(&p, NULL);

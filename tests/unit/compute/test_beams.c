@@ -39,7 +39,7 @@ static void record(struct model *m, const struct shape *s, int rows, enum dtype 
         op_rope(p, k, (struct rope){ s->hd, s->rot, 10000 });
         op_kv_put(p, kc, k, true);
         op_kv_put(p, vc, lin(p, x, &v[2]), false);
-        op_attn(p, y, q, kc, vc, (struct attn_of){ s->heads, s->kv_heads, s->hd });
+        op_attn(p, y, q, kc, vc, (struct attn_of){ s->heads, s->kv_heads, s->hd, 1 });
         op_add(p, x, lin(p, y, &v[3]));
     }
     p->layer = -1;

@@ -110,7 +110,7 @@ static void cached(struct program *p, struct mat x, struct mat k, bool also) {
     op_kv_put(p, kc, k, true);
     op_kv_put(p, vc, v, false);
     if (also) op_add(p, q, k);
-    op_attn(p, y, q, kc, vc, (struct attn_of){ 4, 4, HD });
+    op_attn(p, y, q, kc, vc, (struct attn_of){ 4, 4, HD, 1 });
     result(p, y);
 }
 static void keys_go_straight_to_the_pool(struct program *p) {
@@ -145,7 +145,7 @@ static void one_buffer_written_twice(struct program *p) {
 static void pool_read_before_the_next_keys(struct program *p) {
     struct mat x = start(p), k = lin(p, 0, x), y = tmp(p), z = tmp(p);
     struct mat kc = program_kv(p, D, HD), vc = program_kv(p, D, HD);
-    const struct attn_of four = { 4, 4, HD };
+    const struct attn_of four = { 4, 4, HD, 1 };
     op_kv_put(p, kc, x, true);
     op_kv_put(p, vc, x, false);
     op_attn(p, y, x, kc, vc, four);
@@ -359,7 +359,7 @@ static struct mat attend(struct program *p, int i, struct mat x, const struct wi
     op_rope(p, k, (struct rope){ s->hd, s->rot, 10000 });
     op_kv_put(p, kc, k, true);
     op_kv_put(p, vc, v, false);
-    op_attn(p, y, q, kc, vc, (struct attn_of){ s->heads, k.cols / s->hd, s->hd });
+    op_attn(p, y, q, kc, vc, (struct attn_of){ s->heads, k.cols / s->hd, s->hd, 1 });
     return project(p, i, 3, y, ACT_NONE, biased);
 }
 static struct mat normed(struct program *p, int i, struct mat x, int k, bool layer_norm) {

@@ -460,7 +460,7 @@ static void attention_of(int hd, int heads, int kv_heads, int before, int rows, 
     struct mat y = kept(DIM_ROWS, total, qd), kc = program_kv(&p, kd, hd), vc = program_kv(&p, kd, hd);
     op_kv_put(&p, kc, k, true);
     op_kv_put(&p, vc, v, false);
-    op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd });
+    op_attn(&p, y, q, kc, vc, (struct attn_of){ heads, kv_heads, hd, 1 });
     ready();
     assert_true(p.need[REGION_KV] == 2 * (size_t)(kv_rows * kd) * (kv == DTYPE_F16 ? 2 : 4));
     const size_t all = (size_t)(before + rows) * (size_t)kd;
@@ -531,35 +531,66 @@ static void test_attention(void **state) {
     attention_case(80, 4, 4, 210, 2);
     attention_case(128, 6, 6, 33, 7);
 }
-static void test_attention_over_a_plain_matrix(void **state) { /* an encoder: every row sees every row */
-    (void)state;
-    const int rows = 21, hd = 24, heads = 2;
+/* Nothing is cached: every row of a block of queries sees every row of its block of keys. */
+static void plain_attention(int q_rows, int k_rows, int blocks, int hd, int heads, int kv_heads, enum dtype kv) {
+    const int qd = heads * hd, kd = kv_heads * hd, nq = blocks * q_rows, nk = blocks * k_rows;
     begin(4, 16);
-    struct mat q = kept(DIM_FIXED, rows, heads * hd), k = kept(DIM_FIXED, rows, heads * hd);
-    struct mat v = kept(DIM_FIXED, rows, heads * hd), y = kept(DIM_FIXED, rows, heads * hd);
-    op_attn(&p, y, q, k, v, (struct attn_of){ heads, heads, hd });
+    p.kv = kv;
+    struct mat q = kept(DIM_FIXED, nq, qd), k = kept(DIM_FIXED, nk, kd), v = kept(DIM_FIXED, nk, kd);
+    struct mat y = kept(DIM_FIXED, nq, qd);
+    op_attn(&p, y, q, k, v, (struct attn_of){ heads, kv_heads, hd, blocks });
     ready();
-    kit_input(&p, q, rows);
-    kit_input(&p, k, rows);
-    kit_input(&p, v, rows);
+    kit_input(&p, q, nq);
+    kit_input(&p, k, nk);
+    kit_input(&p, v, nk);
     struct step s = { .n = { 0 } };
+    double bytes, flops;
+    program_cost(&p.call[0], &s, &bytes, &flops);
+    assert_true(flops == 4.0 * nq * k_rows * qd);
     kit_run(&p, &s);
-    for (int i = 0; i < rows * heads; i++) {
-        const int at = i % heads * hd;
-        double w[21], sum = 0;
-        for (int t = 0; t < rows; t++) {
+    /* A device may round queries, keys, values and weights to f16 then: half an ulp of numbers below 1, each way. */
+    const double most = kv == DTYPE_F16 && !kit_cpu() ? 1e-3 : 3e-6;
+    for (int i = 0; i < nq * heads; i++) {
+        const int r = i / heads, h = i % heads, kh = h / (heads / kv_heads) * hd, first = r / q_rows * k_rows;
+        double w[128], sum = 0;
+        for (int t = 0; t < k_rows; t++) {
             double dot = 0;
-            for (int d = at; d < at + hd; d++)
-                dot += (double)kit_mat(&p, q)[i / heads * heads * hd + d] * (double)kit_mat(&p, k)[t * heads * hd + d];
+            for (int d = 0; d < hd; d++)
+                dot += (double)kit_mat(&p, q)[r * qd + h * hd + d] * (double)kit_mat(&p, k)[(first + t) * kd + kh + d];
             sum += w[t] = exp(dot / sqrt(hd));
         }
-        for (int d = at; d < at + hd; d++) {
+        for (int d = 0; d < hd; d++) {
             double want = 0;
-            for (int t = 0; t < rows; t++) want += w[t] / sum * (double)kit_mat(&p, v)[t * heads * hd + d];
-            assert_true(fabs(want - (double)kit_mat(&p, y)[i / heads * heads * hd + d]) < 3e-6);
+            for (int t = 0; t < k_rows; t++) want += w[t] / sum * (double)kit_mat(&p, v)[(first + t) * kd + kh + d];
+            const double got = (double)kit_mat(&p, y)[r * qd + h * hd + d];
+            if (!(fabs(want - got) < most))
+                fail_msg("%s: head_dim %d, %d blocks of %d by %d, row %d, head %d: %g, not %g", isa, hd, blocks, q_rows,
+                         k_rows, r, h, got, want);
         }
     }
+    kit_guard(&p, y, nq);
     end();
+}
+static void test_attention_over_plain_matrices(void **state) { /* an encoder's */
+    (void)state;
+    plain_attention(21, 21, 1, 24, 2, 2, DTYPE_F32);
+    plain_attention(21, 21, 3, 24, 2, 2, DTYPE_F32);
+    plain_attention(5, 37, 4, 64, 4, 2, DTYPE_F32); /* queries of their own, as a Q-Former's */
+    plain_attention(1, 65, 3, 88, 1, 1, DTYPE_F32);
+    plain_attention(70, 70, 2, 88, 2, 2, DTYPE_F16); /* more than a tile */
+    plain_attention(64, 128, 2, 64, 2, 1, DTYPE_F16);
+    plain_attention(3, 33, 3, 128, 2, 2, DTYPE_F16);
+    plain_attention(20, 17, 2, 256, 1, 1, DTYPE_F16);
+    plain_attention(9, 9, 2, 80, 1, 1, DTYPE_F16);
+}
+static void test_blocks_that_do_not_divide_the_rows_are_refused(void **state) {
+    (void)state;
+    begin(4, 16);
+    struct mat q = kept(DIM_FIXED, 6, 16), k = kept(DIM_FIXED, 7, 16);
+    op_attn(&p, kept(DIM_FIXED, 6, 16), q, k, k, (struct attn_of){ 1, 1, 16, 3 });
+    assert_int_equal(p.err.code, STATUS_FORMAT);
+    program_fini(&p);
+    kit_close();
 }
 
 int main(void) {
@@ -580,7 +611,8 @@ int main(void) {
         cmocka_unit_test(test_bad_rows_stop_the_step),
         cmocka_unit_test(test_rope),
         cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_attention_over_a_plain_matrix),
+        cmocka_unit_test(test_attention_over_plain_matrices),
+        cmocka_unit_test(test_blocks_that_do_not_divide_the_rows_are_refused),
     };
     int failed = 0;
     for (int i = 0; i < KIT_ISAS; i++) {

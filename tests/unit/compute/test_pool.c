@@ -160,7 +160,7 @@ static void cancel_after(bool attention, long us) {
     struct mat x = program_tmp(&f.p, DIM_ROWS, MANY, attention ? HEADS * HEAD : WIDE);
     struct mat y = program_tmp(&f.p, DIM_ROWS, MANY, attention ? HEADS * HEAD : NARROW);
     struct mat k = program_kv(&f.p, HEADS * HEAD, HEAD), v = program_kv(&f.p, HEADS * HEAD, HEAD);
-    for (int i = 0; i < CALLS && attention; i++) op_attn(&f.p, y, x, k, v, (struct attn_of){ HEADS, HEADS, HEAD });
+    for (int i = 0; i < CALLS && attention; i++) op_attn(&f.p, y, x, k, v, (struct attn_of){ HEADS, HEADS, HEAD, 1 });
     for (int i = 0; i < CALLS && !attention; i++) op_linear(&f.p, "wide", y, x, &w, NULL, ACT_GELU);
     kit_load((struct program *[]){ &f.p }, 1);
     kit_link(&f.p, NULL);

@@ -82,6 +82,13 @@ static void test_repetition_penalty(void **state) {
     s.repetition_penalty = 2;
     assert_int_equal(choose(seen, 6, &s), 5);
     assert_int_equal(choose(one, 1, &s), 7); /* the sequence is what counts, not what the pool held before */
+    s.penal_from = 4;                        /* 7 stands in row 0, which always counts */
+    assert_int_equal(choose(seen, 6, &s), 5);
+    l[9] = 11;
+    assert_int_equal(choose(seen, 6, &s), 9); /* its row lies before */
+    s.penal_from = 1;
+    assert_int_equal(choose(seen, 6, &s), 5);
+    s.penal_from = 0;
     l[7] = l[5] = -50;
     l[9] = -1; /* negative logits are multiplied */
     l[11] = -1.9f;

@@ -203,7 +203,12 @@ static void attend(struct pass *a) {
         }
     }
 }
-/* Heads h0 .. h0 + heads - 1 (of one KV head) of rows i0 .. i1 - 1 (of one sequence), over all they see. */
+/* Queries of a block, where nothing is cached. */
+static int block_rows(const struct worker *w, const struct op_call *c) {
+    const int n = live(w, &c->m[1]) / attn_blocks(&c->u.attn);
+    return n ? n : 1;
+}
+/* Heads h0 .. h0 + heads - 1 (of one KV head) of rows i0 .. i1 - 1 (of one sequence or block), over all they see. */
 static void queries(struct pass *a, const struct worker *w, int i0, int i1, int h0, int heads) {
     const struct attn_of *s = &a->c->u.attn;
     const bool cached = a->c->m[2].dim == DIM_KV;
@@ -212,7 +217,8 @@ static void queries(struct pass *a, const struct worker *w, int i0, int i1, int 
     a->hd = s->head_dim;
     a->n = (i1 - i0) * heads;
     a->col = h0 / (s->heads / s->kv_heads) * s->head_dim;
-    a->base = a->from = cached ? w->s->row[i0].kv : 0;
+    const int keys = live(w, &a->c->m[2]) / attn_blocks(s); /* of a block, where nothing is cached */
+    a->base = a->from = cached ? w->s->row[i0].kv : i0 / block_rows(w, a->c) * keys;
     a->to = 0;
     for (int i = 0; i < rounded(a->n); i++) {
         const bool real = i < a->n;
@@ -224,15 +230,19 @@ static void queries(struct pass *a, const struct worker *w, int i0, int i1, int 
         if (!real) continue;
         const struct step_row *at = &w->s->row[r];
         a->out[i] = row(&a->c->m[0], r) + col;
-        a->end[i] = a->from + (cached ? at->at + 1 : live(w, &a->c->m[2]));
+        a->end[i] = a->from + (cached ? at->at + 1 : keys);
         a->masked[i] = cached && at->mask ? at : NULL;
         if (a->end[i] > a->to) a->to = a->end[i];
     }
 }
-/* The first row from i on that is of another sequence, or `most`. */
+/* The first row from i on that is of another sequence (or block), or `most`. */
 static int sequence_end(const struct worker *w, const struct op_call *c, int i, int most) {
     int j = i + 1;
-    while (j < most && (c->m[2].dim != DIM_KV || w->s->row[j].kv == w->s->row[i].kv)) j++;
+    if (c->m[2].dim != DIM_KV) {
+        j = (i / block_rows(w, c) + 1) * block_rows(w, c);
+        return j < most ? j : most;
+    }
+    while (j < most && w->s->row[j].kv == w->s->row[i].kv) j++;
     return j;
 }
 static void whole(struct worker *w, const struct op_call *c) {
