@@ -167,6 +167,14 @@ static void fake_views(struct engine *g, const struct engine_req *q) {
         v.about[0] = 0;
     }
 }
+static void fake_generate(struct engine *g, const struct engine_req *q) {
+    if (fake.answer) {
+        fake_text(g, fake.answer);
+    } else {
+        fake_text(g, "안녕"), fake_text(g, " world");
+    }
+    fake_views(g, q);
+}
 static void fake_answer(struct engine *g, const struct engine_req *q) {
     static struct engine_model rows[3];
     rows[0] = fake_model;
@@ -214,12 +222,7 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
     }
     if (q->kind == ENGINE_REQ_PROFILE)
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_PROFILE, .u.profile = fake.profile });
-    if (q->kind == ENGINE_REQ_GENERATE && fake.answer) {
-        fake_text(g, fake.answer);
-    } else if (q->kind == ENGINE_REQ_GENERATE) {
-        fake_text(g, "안녕"), fake_text(g, " world");
-    }
-    if (q->kind == ENGINE_REQ_GENERATE) fake_views(g, q);
+    if (q->kind == ENGINE_REQ_GENERATE) fake_generate(g, q);
     const bool absent = fake.absent && q->kind == ENGINE_REQ_LOAD && strcmp(q->load_format, "dummy") != 0;
     if (absent) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = { STATUS_NOTFOUND, "fetch it: hf" } });

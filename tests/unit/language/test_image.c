@@ -367,7 +367,8 @@ static void parts_of_a_model(void **state) {
     says(out_plain(&o, 0), "models that see pictures (%image, --image): small");
     runs("%fit small --vit a --llm b --machine this --dtype fp16");
     assert_string_equal(fake.parts, "a|||b|");
-    says(out_plain(&o, 0), "it sees: EVA ViT-g/14, 224 px has 1.86 GiB of the weights; a picture takes 64 tokens");
+    says(out_plain(&o, 0),
+         "the image path (EVA ViT-g/14, 224 px) has 1.86 GiB of the weights; a picture takes 64 tokens");
     fake.sees = false;
     runs("%ps");
     assert_null(strstr(out_plain(&o, 0), "sees"));
