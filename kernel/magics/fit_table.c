@@ -238,8 +238,8 @@ static void sight_line(const struct section *s) {
     format_bytes(high, (double)most);
     format_count(tokens, (uint64_t)m->image_tokens);
     snprintf(both, sizeof both, strcmp(low, high) ? "%s to %s" : "%s%.0s", low, high);
-    doc_line(s->d, "it sees: %s has %s of the weights; a picture takes %s tokens of the context", m->vision, both,
-             tokens);
+    doc_line(s->d, "the image path (%s) has %s of the weights; a picture takes %s tokens of the context", m->vision,
+             both, tokens);
 }
 static void heading(const struct section *s) {
     const struct engine_model *m = &s->fit->model;

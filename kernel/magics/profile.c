@@ -147,14 +147,11 @@ static void spread(char out[80], double ms, double sd, int runs) {
     format_number(deviation, sd);
     snprintf(out, 80, runs > 1 ? "%s ± %s ms" : "%s%.0s ms", mean, deviation);
 }
-static void phase_caption(const struct engine_profile *p, enum engine_phase phase, const char *wall, char out[280]) {
-    char rate[32], resize[32];
+static void phase_caption(const struct engine_profile *p, enum engine_phase phase, const char *wall, char out[200]) {
+    char rate[32];
     if (phase == ENGINE_VISION) {
         format_number(rate, p->wall_ms[phase] > 0 ? 1000 / p->wall_ms[phase] : 0);
-        format_number(resize, p->image_resize_ms);
-        snprintf(out, 280,
-                 "image: a picture in %s, %s images/s, %d tokens; before it the resize of 1,920 x 1,080 in %s ms", wall,
-                 rate, p->image_tokens, resize);
+        snprintf(out, 200, "image: a picture in %s, %s images/s, %d tokens", wall, rate, p->image_tokens);
         return;
     }
     const double tokens = p->batch_size * (phase == ENGINE_PREFILL ? p->prompt_tokens : 1);
@@ -162,16 +159,20 @@ static void phase_caption(const struct engine_profile *p, enum engine_phase phas
     if (p->batch_size > 1) snprintf(batch, sizeof batch, "%d × ", p->batch_size);
     format_number(rate, p->wall_ms[phase] > 0 ? tokens / p->wall_ms[phase] * 1000 : 0);
     if (phase == ENGINE_PREFILL) {
-        snprintf(out, 280, "prefill: %s%d tokens in %s, %s tok/s", batch, p->prompt_tokens, wall, rate);
+        snprintf(out, 200, "prefill: %s%d tokens in %s, %s tok/s", batch, p->prompt_tokens, wall, rate);
     } else {
-        snprintf(out, 280, "decode: %sa token in %s, %s tok/s, at %d tokens of context", batch, wall, rate, p->context);
+        snprintf(out, 200, "decode: %sa token in %s, %s tok/s, at %d tokens of context", batch, wall, rate, p->context);
     }
 }
 static void phase_lines(struct doc *d, const struct section *s, const char *wall) {
     const struct engine_profile *p = s->p;
     const double wall_ms = p->wall_ms[s->phase], spans_ms = p->spans_ms[s->phase],
                  watched_ms = p->profiled_ms[s->phase];
-    char spans[32], share[32], watched[32], sentence[320];
+    char spans[32], share[32], watched[32], resize[32], sentence[320];
+    if (s->phase == ENGINE_VISION) {
+        format_number(resize, p->image_resize_ms);
+        doc_line(d, "before it comes the resize, of a picture of 1,920 x 1,080 in %s ms", resize);
+    }
     format_number(spans, spans_ms);
     format_number(watched, watched_ms);
     format_percent(share, wall_ms > 0 ? spans_ms / wall_ms : 0);
@@ -201,7 +202,7 @@ static int phase_section(struct doc *d, struct call *c, const struct engine_prof
                          .g = mem_zero(p->rows > 0 ? (size_t)p->rows : 1, sizeof *s.g) };
     if (!s.g) return err_set(c->e, STATUS_NOMEM, "out of memory for a table");
     s.n = group_rows(p, phase, s.by_layer, s.g);
-    char wall[80], caption[280];
+    char wall[80], caption[200];
     spread(wall, p->wall_ms[phase], p->wall_sd_ms[phase], p->runs);
     phase_caption(p, phase, wall, caption);
     phase_table(d, caption, &s);

@@ -44,7 +44,7 @@ static const struct option sampling[] = {
       .help = "system message; none: the model's own" },
     { "template", NULL, "chat-template", OPTION_CHOICE, .settable = true, .arg = "NAME",
       .choices = "raw koalpaca kullm llama-2|llama2|llama_2 vicuna|vicuna-v1|vicuna_v1|vicuna-v1.1|vicuna_v1.1 "
-                 "vicuna-v0|vicuna_v0 chatml",
+                 "vicuna-v0|vicuna_v0 chatml minigpt4-llama2|minigpt4 minigpt4-vicuna0 minigpt-v2|minigpt_v2",
       .help = "of the prompt; none: raw, in %chat the model's own" },
     { "input", NULL, NULL, OPTION_TEXT, .arg = "TEXT", .help = "what it is about: 맥락 of koalpaca, 입력 of kullm" },
     { "model", "m", NULL, OPTION_TEXT, .settable = true, .arg = "MODEL",
