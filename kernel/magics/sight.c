@@ -185,7 +185,7 @@ static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     int rc = show_picture(c, &heat, true, text, c->e);
     picture_fini(&heat);
     snprintf(line, sizeof line,
-             "%s: where the %s looked%s%s%s · %d x %d fields, the brightest have %s of it (%s if all were alike)%s%s",
+             "%s: where the %s looked%s%s%s · %d x %d fields, the brightest %s each (%s if all were alike)%s%s",
              name, answer ? "answer" : "image encoder", answer ? " · " : "", answer ? share : "",
              answer ? " of its attention went to this picture" : "", view->v.width, view->v.height, top, even,
              *view->v.about ? " · " : "", view->v.about);

@@ -68,7 +68,7 @@ static void image_shows_and_remembers(void **state) {
     assert_string_equal(kinds(), "J.");
     assert_string_equal(out_plain(&o, 0), "[photo.jpg, 48 x 32]");
     says(out_plain(&o, 1), "photo.jpg: JPEG, 1,920 x 1,080, ");
-    says(out_plain(&o, 1), "prompts to come are about it");
+    says(out_plain(&o, 1), "prompts to a model that sees are about it from now on");
     const json_t *told = json_object_get(json_object_get(json_array_get(o.displays, 0), "metadata"), "image/jpeg");
     assert_int_equal(json_integer_value(json_object_get(told, "width")), 48);
     assert_int_equal(fake.last.look_px, 512);
