@@ -103,15 +103,16 @@ static int on_look(void *arg, const struct engine_event *ev, struct err *e) {
     v.image += l->first;
     return keep(l->s, &v, e);
 }
-/* One without its picture: that of an earlier turn, or a remembered one. */
+/* One whose picture may not be there: of an earlier turn, or remembered. NULL and c->e. */
 static const struct seen *look_again(struct sight *s, struct call *c, int image) {
     if (!picture_of(s, image)) {
         struct looking l = { s, image };
-        struct err none = { 0 };
         const struct engine_req q = { .kind = ENGINE_REQ_LOOK, .image = s->image + image, .images = 1 };
-        job_run(c->in, c->o, &q, on_look, &l, &none);
+        if (job_run(c->in, c->o, &q, on_look, &l, c->e)) return NULL;
     }
-    return picture_of(s, image);
+    const struct seen *p = picture_of(s, image);
+    if (!p) err_set(c->e, STATUS_GONE, "the engine did not show %s", s->image[image].name);
+    return p;
 }
 
 /* ---- what is shown ---- */
@@ -176,7 +177,7 @@ static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     struct picture heat;
     char line[480], share[32], top[32], even[32], text[256];
     double most;
-    if (!under) return err_set(c->e, STATUS_GONE, "%s cannot be shown again", name);
+    if (!under) return c->e->code;
     if (draw_heat(&heat, &under->picture, view->heat, view->v.width, view->v.height, &most, c->e)) return c->e->code;
     format_percent(share, view->v.share);
     format_percent(top, most);
@@ -185,8 +186,8 @@ static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     int rc = show_picture(c, &heat, true, text, c->e);
     picture_fini(&heat);
     snprintf(line, sizeof line,
-             "%s: where the %s looked%s%s%s · %d x %d fields, the brightest %s each (%s if all were alike)%s%s",
-             name, answer ? "answer" : "image encoder", answer ? " · " : "", answer ? share : "",
+             "%s: where the %s looked%s%s%s · %d x %d fields, the brightest %s each (%s if all were alike)%s%s", name,
+             answer ? "answer" : "image encoder", answer ? " · " : "", answer ? share : "",
              answer ? " of its attention went to this picture" : "", view->v.width, view->v.height, top, even,
              *view->v.about ? " · " : "", view->v.about);
     return rc ? rc : show_line(c, line, c->e);
@@ -216,8 +217,9 @@ static void legend(const struct boxes *b, struct buf *out) {
 static int show_boxes(struct sight *s, struct call *c, const struct buf *text) {
     struct boxes b;
     boxes_find(&b, buf_text(text), text->n);
-    const struct seen *under = b.n ? look_again(s, c, s->n - 1) : NULL;
-    if (!under) return 0;
+    if (!b.n) return 0;
+    const struct seen *under = look_again(s, c, s->n - 1);
+    if (!under) return c->e->code;
     struct picture p;
     struct buf line;
     if (picture_copy(&p, under->picture.rgb, 3 * (size_t)under->picture.width * (size_t)under->picture.height,

@@ -2,9 +2,8 @@
  * a thread of this program. */
 #include "language/cells.h"
 
-#include "kernel/results.h"
+#include "base/mem.h"
 #include <arpa/inet.h>
-#include <sqlite3.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -453,6 +452,50 @@ static void a_run_with_pictures_is_kept_and_repeated(void **state) {
     runs("%chat c");
 }
 
+static void offers(const char *code, const char *want) {
+    json_t *c = interp_complete(in, code, strlen(code), strlen(code)), *m;
+    size_t i;
+    bool found = false;
+    json_array_foreach(json_object_get(c, "matches"), i, m) found |= !strcmp(json_string_value(m), want);
+    json_decref(c);
+    if (!found) fail_msg("%s does not offer %s", code, want);
+}
+static void files_and_views_are_offered(void **state) {
+    (void)state;
+    offers("%image ph", "photo.jpg");
+    offers("%generate --image ", "b.png");
+    offers("%chat --image ./a", "./anim.gif");
+    offers("%generate --show in", "input");
+    offers("%chat --show input,at", "attention");
+    offers("%load x --vit ph", "photo.jpg");
+    offers("%load x --llm sm", "smollm2-135m");
+    offers("%profile --stage v", "vision");
+    offers("%generate --im", "--image");
+    write_file("a,b.jpg", jpeg, sizeof jpeg); /* a comma parts no paths */
+    offers("%generate --image a,", "a,b.jpg");
+    runs("%generate --image a,b.jpg hi");
+    assert_string_equal(fake.images, "a,b.jpg@0");
+}
+/* Whatever allocation fails: an error or a result, and the next cell runs. */
+static void no_memory_is_an_error_and_no_more(void **state) {
+    (void)state;
+    fake.sees = true;
+    fake.answer = "<p>a</p> {<1><2><30><40>}";
+    runs("%chat --image photo.jpg --show input,attention hi"); /* what stays in memory is there */
+    static const char code[] = "%chat --image b.png --show input,attention hi";
+    bool good = false;
+    for (long n = 1; n < 3000 && !good; n += 1 + n / 16) {
+        struct err e = { 0 };
+        fresh();
+        mem_fail_at(n);
+        good = !interp_execute(in, &o, code, strlen(code), &e);
+        mem_fail_at(0);
+        assert_true(good || e.code);
+    }
+    assert_true(good);
+    runs("%chat --reset hi");
+}
+
 /* ---- URLs ---- */
 static int server_fd, server_port;
 static bool serve_one(int fd) {
@@ -572,6 +615,8 @@ int main(void) {
         TEST(parts_of_a_model),
         TEST(profile_of_the_image_path),
         TEST(a_run_with_pictures_is_kept_and_repeated),
+        TEST(files_and_views_are_offered),
+        TEST(no_memory_is_an_error_and_no_more),
         WEB(pictures_are_fetched),
         WEB(what_cannot_be_fetched_is_told),
         WEB(a_download_is_interrupted),
