@@ -287,10 +287,10 @@ static int outcome(struct program *p, struct step *s, struct err *e) {
     if (why == STOP_CANCEL) return err_set(e, STATUS_CANCELLED, "cancelled");
     const struct op_call *at = &p->call[stop >> 8];
     const struct op_call *first = why == STOP_NAN && s->n[DIM_PICKS] == 1 ? blame(p, s) : NULL;
-    err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
-    const size_t n = e ? strlen(e->text) : 0;
-    if (first && e) snprintf(e->text + n, sizeof e->text - n, " (first in '%s', layer %d)", first->label, first->layer);
-    return e ? e->code : STATUS_INVALID;
+    if (why != STOP_NAN) return err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
+    if (!first) return err_set(e, STATUS_FORMAT, "%s", stop_text[why]);
+    return err_set(e, STATUS_FORMAT, "%s (the first number that is none comes from '%s', layer %d)", stop_text[why],
+                   first->label, first->layer);
 }
 /* The replay choke point. Profile marks and golden dumps need nothing from a backend but "run calls [i, j)". */
 int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e) {

@@ -65,7 +65,7 @@ struct step {
     X(CANCEL, "cancelled")                                                                                             \
     X(TOKEN, "a token id lies outside the vocabulary")                                                                 \
     X(KV, "the KV cache is full")                                                                                      \
-    X(NAN, "the logits are not finite: the weights may be damaged")
+    X(NAN, "the logits are not finite: the weights may be damaged; download the model again")
 enum stop {
 #define X(id, text) STOP_##id,
     STOP_MAP(X)

@@ -13,8 +13,9 @@ struct catalog_entry {
     const char *template_name, *system;  /* default template and system message (NULL: none) */
     const char *stop[CATALOG_STOPS + 1]; /* texts that end every answer of this model; NULL after the last */
     int stop_id[CATALOG_STOPS], stop_ids;
-    const char *get;   /* the exact command that fetches it */
-    const char *gated; /* what to do first where the repository asks for consent; NULL: nothing */
+    const char *weights; /* pattern of the weight files in repo; NULL: "*.safetensors" */
+    const char *get;     /* the exact command that fetches it */
+    const char *gated;   /* what to do first where the repository asks for consent; NULL: nothing */
     const char *about;
     /* Of a MiniGPT-4, else NULL: which image path ("llama2", "vicuna-7b", "vicuna-13b", "v2"), its language model (a name of this
      * catalogue), and the files of its other parts as their authors call them (qformer NULL: it has none). */

@@ -106,6 +106,7 @@ static int read_entry(struct pool *p, const json_t *o, struct catalog_entry *ent
         { "file", &entry->file },       { "template", &entry->template_name },
         { "system", &entry->system },   { "get", &entry->get },
         { "gated", &entry->gated },     { "about", &entry->about },
+        { "weights", &entry->weights },
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts && !rc; i++) rc = read_text(p, o, texts[i].key, texts[i].to);
     if (rc) return rc;
@@ -113,7 +114,7 @@ static int read_entry(struct pool *p, const json_t *o, struct catalog_entry *ent
     if (!entry->template_name || !entry->about) return wrong(p, "template or about", "is missing");
     if (!entry->get && entry->repo) {
         char get[FETCH + 100];
-        const int n = catalog_fetch(entry->repo, NULL, get, sizeof get);
+        const int n = catalog_fetch(entry->repo, entry, NULL, get, sizeof get);
         if (n < 0 || (size_t)n >= sizeof get) return wrong(p, "repo", "is too long");
         entry->get = keep(p, get, (size_t)n);
     }

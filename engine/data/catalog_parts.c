@@ -1,7 +1,6 @@
 /* From what a person typed to the files of a MiniGPT-4. */
 #include "catalog_list.h"
 #include "home.h"
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -168,7 +167,7 @@ static int resolve_llm(const struct search *s, const char *name) {
     const int rc = catalog_resolve(name, s->revision, out->llm, &out->llm_entry, &why);
     if (!rc) return 0;
     out->llm[0] = 0;
-    if (rc == STATUS_NOTFOUND && !s->all) return 0;
+    if (rc == STATUS_NOTFOUND && !s->all && out->llm_entry) return 0; /* known, and not needed */
     return err_set(s->e, rc, "language model (--llm): %s", why.text);
 }
 static int find_llm(const struct search *s, const char *named) {

@@ -8,6 +8,7 @@
 #include "reader.h"
 #include "seat.h"
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,6 +303,34 @@ static int make_up(struct filling *f, struct err *e) {
     }
     return STATUS_OK;
 }
+/* The first touch of fresh pages is as slow as a disk: where the CPU computes, KV cache and work area are taken beside the
+ * reading, on a thread of their own. A device's memory is taken behind it, in this thread's turn. */
+struct seating {
+    struct seat *seat;
+    struct err err;
+    pthread_t thread;
+    bool beside;
+};
+static void *take_seat(void *arg) {
+    struct seating *s = arg;
+    struct eyes *eyes = s->seat->l->eyes;
+    if (!seat_take(s->seat, &s->err) && eyes) eyes_take(eyes, &s->err);
+    return NULL;
+}
+static void begin_seating(struct seating *s) {
+    s->beside = !s->seat->l->api->memory && !pthread_create(&s->thread, NULL, take_seat, s);
+}
+static int end_seating(struct seating *s, const struct filling *f, struct err *e) {
+    if (s->beside)
+        pthread_join(s->thread, NULL);
+    else if (!e->code) {
+        take(f);
+        take_seat(s);
+        give(f, 0);
+    }
+    if (s->err.code && !e->code) *e = s->err;
+    return e->code;
+}
 static bool cached(const struct loaded *l) {
     double share = 0;
     const double total = (double)l->info.file_bytes;
@@ -324,13 +353,13 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
     take(&f);
     l->api->place(l->be, p, PROGRAMS, &l->slab, e);
     if (give(&f, e->code || !l->eyes ? e->code : eyes_place(l->eyes, e))) return e->code;
-    if (dummy ? make_up(&f, e) : read_weights(&f, e)) return e->code;
+    struct seating seating = { .seat = first };
+    begin_seating(&seating);
+    dummy ? make_up(&f, e) : read_weights(&f, e);
     const double seconds = (now_us() - t0) * 1e-6;
     info->read_mib_s = dummy ? 0 : (double)info->file_bytes / MIB / seconds;
     if (l->api->fill_ms) l->api->fill_ms(l->be, &info->copy_ms, &info->pack_ms);
-    take(&f);
-    seat_take(first, e);
-    if (give(&f, e->code || !l->eyes ? e->code : eyes_take(l->eyes, e))) return e->code;
+    if (end_seating(&seating, &f, e)) return e->code;
     tell(&f, f.total);
     const uint64_t after = used(l);
     info->measured_bytes = after > f.before ? after - f.before : 0;

@@ -1,4 +1,5 @@
 #include "source.h"
+#include "data/hub.h"
 #include "data/template.h"
 #include "model/lora.h"
 #include <stdio.h>
@@ -9,6 +10,17 @@ static bool has_weights(const struct source *s) { return !s->dummy && s->file &&
 const struct checkpoint *source_weights(const struct source *s) { return has_weights(s) ? s->file : NULL; }
 
 static int no_weights(const struct source *s, struct err *e) {
+    char repo[HUB_REPO];
+    if (s->entry && s->entry->repo)
+        snprintf(repo, sizeof repo, "%s", s->entry->repo);
+    else if (!hub_repo_of_path(s->path, repo))
+        repo[0] = 0;
+    if (repo[0]) /* whether it has safetensors is not known here: an earlier command may have asked for them in vain */
+        return err_set(
+            e, STATUS_NOTFOUND,
+            "%s: a configuration but no weights; fetch them: hf download %s --include \"*.safetensors*\", or, "
+            "where it has none, --include \"*.bin*\"",
+            s->path, repo);
     if (s->entry && s->entry->get)
         return err_set(e, STATUS_NOTFOUND, "%s: a configuration but no weights; fetch them: %s", s->path,
                        s->entry->get);

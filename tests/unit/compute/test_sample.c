@@ -367,7 +367,7 @@ static void test_candidates_of_many_beams(void **state) { /* all of them, with t
     s.sampling[0].candidates = 2;
     kit_mat(&p, logits)[17] = NAN;
     e = (struct err){ 0 };
-    assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
+    assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_FORMAT);
     assert_non_null(strstr(e.text, "not finite"));
     end();
 }
@@ -460,7 +460,7 @@ static void test_no_choice_is_an_error(void **state) {
             struct step s = kit_step(1, 0, 0);
             struct err e = { 0 };
             kit_mat(&p, logits)[at] = odd[k];
-            assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
+            assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_FORMAT);
             assert_non_null(strstr(e.text, "not finite"));
             assert_int_equal(s.made, 0);
             end();

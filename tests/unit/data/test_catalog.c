@@ -142,8 +142,9 @@ static void every_entry_is_whole(void **state) {
     }
     struct err e = { 0 };
     assert_string_equal(catalog_find("polyglot-ko-5.8b", &e)->get,
-                        "hf download EleutherAI/polyglot-ko-5.8b --include \"*.json\" \"*.safetensors\" "
-                        "\"tokenizer.model\"");
+                        "hf download EleutherAI/polyglot-ko-5.8b \"*.json\" \"*.safetensors\" \"tokenizer.model\"");
+    assert_string_equal(catalog_find("vicuna-7b-v1.5", &e)->get, /* that repository has torch files only */
+                        "hf download lmsys/vicuna-7b-v1.5 \"*.json\" \"*.bin\" \"tokenizer.model\"");
     assert_non_null(strstr(catalog_find("llama-2-7b-chat", &e)->gated, "meta-llama/Llama-2-7b-chat-hf"));
 }
 /* models.md 1.2 and 1.8 */

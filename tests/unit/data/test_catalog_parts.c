@@ -105,18 +105,21 @@ static void files_by_what_they_look_like(void **state) {
 static void names_of_the_catalogue(void **state) {
     (void)state;
     leads_to("minigpt4-7b", NULL, false, (struct want){ .entry = "minigpt4-7b", .llm_entry = "llama-2-7b-chat" });
+    struct catalog_parts p;
+    assert_int_equal(catalog_parts("minigpt4-7b", NULL, &(struct catalog_given){ .llm = "absent" }, false, &p, NULL),
+                     STATUS_NOTFOUND);
     fails("minigpt4-7b", NULL, "minigpt4-7b: no image encoder (eva_vit_g.pth); --vit PATH, or in /tmp/");
     fails("minigpt4-7b", NULL,
           "models: curl -LO "
           "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2/eva_vit_g.pth");
-    PUT("models", "eva_vit_g.pth");
+    PUT("models", "eva_vit_g.pth", "some_minigpt4.pth"); /* whose it is, its name does not say */
     fails("minigpt4-7b", NULL,
           "minigpt4-7b: no projector (pretrained_minigpt4_llama2_7b.pth); --projector PATH, or in ");
     fails("minigpt4-7b", NULL, ": gdown 11nAPjEok8eAGGEG1N2vXo3kBLCg0WgUk -O pretrained_minigpt4_llama2_7b.pth");
     fails("minigpt4-vicuna-13b", NULL,
           "minigpt4-vicuna-13b: no Q-Former (blip2_pretrained_flant5xxl.pth); --qformer PATH, or in ");
     fails("minigpt4-vicuna-13b", NULL, "BLIP2/blip2_pretrained_flant5xxl.pth");
-    PUT("models", "pretrained_minigpt4_llama2_7b.pth", "some_minigpt4.pth");
+    PUT("models", "pretrained_minigpt4_llama2_7b.pth");
     fails("MiniGPT4", NULL, "language model (--llm): llama-2-7b-chat is not on this disk; gated: accept the licence");
     put_llama();
     const struct want whole = { "minigpt4-7b",
