@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHAT_BYTES_MAX = 256 << 20 }; /* of pictures */
 static const char SESSION[] = "chat";
 
 static int push(struct chat *chat, const char *role, const char *text, size_t n, struct err *e) {
@@ -75,11 +74,11 @@ static int keep_pictures(struct run *r, int message) {
     size_t bytes = 0;
     for (int i = 0; i < chat->pictures; i++) bytes += chat->picture[i].photo->n;
     for (int i = 0; i < s->n; i++) bytes += s->photo[i]->n;
-    if (chat->pictures + s->n > CHAT_PICTURES || bytes > CHAT_BYTES_MAX)
+    if (chat->pictures + s->n > CHAT_PICTURES || bytes > SIGHT_BYTES_MAX)
         return err_set(
             r->c->e, STATUS_INVALID,
             "%%chat: a conversation holds at most %d pictures of %d MiB together: %%chat --reset starts another",
-            CHAT_PICTURES, CHAT_BYTES_MAX >> 20);
+            CHAT_PICTURES, SIGHT_BYTES_MAX >> 20);
     for (int i = 0; i < s->n; i++) {
         chat->picture[chat->pictures].message = message;
         chat->picture[chat->pictures++].photo = photo_hold(s->photo[i]);

@@ -10,8 +10,11 @@
 
 /* ---- which pictures ---- */
 int sight_add(struct sight *s, struct photo *p, int message, struct err *e) {
-    if (s->n == ENGINE_IMAGES)
-        return err_set(e, STATUS_INVALID, "at most %d pictures go with one request", ENGINE_IMAGES);
+    size_t bytes = p->n;
+    for (int i = 0; i < s->n; i++) bytes += s->photo[i]->n;
+    if (s->n == ENGINE_IMAGES || bytes > SIGHT_BYTES_MAX)
+        return err_set(e, STATUS_INVALID, "at most %d pictures of %d MiB together go with one request", ENGINE_IMAGES,
+                       SIGHT_BYTES_MAX >> 20);
     s->image[s->n] = (struct engine_image){ p->name, p->bytes, p->n, message };
     s->photo[s->n++] = photo_hold(p);
     return 0;

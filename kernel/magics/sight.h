@@ -6,7 +6,8 @@
 #include "kernel/present/picture.h"
 #include "photo.h"
 
-struct seen { /* a view, as its event brought it */
+enum { SIGHT_BYTES_MAX = 240 << 20 }; /* of one request's pictures: 256 MiB is the most that travels to the engine */
+struct seen {                         /* a view, as its event brought it */
     struct engine_view v;
     struct picture picture; /* of PICTURE and INPUT */
     float *heat;            /* of ENCODER and ANSWER */

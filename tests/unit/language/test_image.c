@@ -155,6 +155,10 @@ static void too_many_pictures(void **state) {
     char code[1024] = "%generate hi";
     for (int i = 0; i < 17; i++) strncat(code, " --image b.png", sizeof code - strlen(code) - 1);
     fails(code, STATUS_INVALID, "at most 16 pictures");
+    assert_int_equal(truncate("photo.jpg", 60 << 20), 0);
+    snprintf(code, sizeof code, "%%generate hi");
+    for (int i = 0; i < 5; i++) strncat(code, " --image photo.jpg", sizeof code - strlen(code) - 1);
+    fails(code, STATUS_INVALID, "240 MiB together");
 }
 static void a_remembered_picture_goes_with_what_sees(void **state) {
     (void)state;
@@ -325,7 +329,7 @@ static void a_conversation_has_room_for_so_many(void **state) {
     runs("%chat --reset");
     assert_int_equal(truncate("photo.jpg", 60 << 20), 0);
     for (int i = 0; i < 4; i++) runs("%chat --image photo.jpg hi");
-    fails("%chat --image photo.jpg hi", STATUS_INVALID, "256 MiB together");
+    fails("%chat --image photo.jpg hi", STATUS_INVALID, "240 MiB together");
 }
 
 /* ---- %load and what tells of a model ---- */
