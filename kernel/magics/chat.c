@@ -89,7 +89,15 @@ static int keep_pictures(struct run *r, int message) {
         if (sight_add(s, chat->picture[i].photo, chat->picture[i].message, r->c->e)) return r->c->e->code;
     return 0;
 }
-/* Submits the whole conversation. */
+/* Another model was loaded, which cannot go on with a conversation about pictures: the way out. */
+static void other_model(const struct sight *s, int before, struct err *e) {
+    const struct err was = *e;
+    if (s->sees || !before || was.code != STATUS_INVALID) return;
+    *e = (struct err){ 0 };
+    err_set(e, was.code, "%.*s; %%chat --reset begins a conversation without pictures", (int)(sizeof was.text - 80),
+            was.text);
+}
+/* Submits the whole conversation; before: how many pictures it held. */
 static int send(struct run *r, int before) {
     struct chat *chat = &r->c->in->chat;
     struct engine_message *m = mem_zero((size_t)chat->n, sizeof *m);
@@ -101,6 +109,7 @@ static int send(struct run *r, int before) {
     r->q.session = SESSION;
     int rc = sight_ask(&r->sight, r->c, &r->q, before);
     if (!rc) rc = run_go(r);
+    if (rc) other_model(&r->sight, before, r->c->e);
     mem_free(m);
     return rc;
 }

@@ -41,10 +41,10 @@ static bool model_sees(struct sight *s, struct call *c, const char *name, char m
     models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, &none);
     const struct engine_model *row = models_find(&m, name);
     if (row) snprintf(model, 64, "%s", row->name);
-    const bool sees = row && row->image_tokens > 0;
-    s->qformer = sees && (*row->qformer || strstr(row->vision, "Q-Former"));
+    s->sees = row && row->image_tokens > 0;
+    s->qformer = s->sees && (*row->qformer || strstr(row->vision, "Q-Former"));
     models_fini(&m);
-    return sees;
+    return s->sees;
 }
 int sight_take(struct sight *s, struct call *c, const struct engine_req *q, const struct photo *known) {
     char model[64];

@@ -16,9 +16,9 @@ struct sight {
     struct photo *photo[ENGINE_IMAGES]; /* each held */
     struct engine_image image[ENGINE_IMAGES];
     int n;
-    bool given;          /* by --image: shown above the answer */
-    bool asked, qformer; /* what model it is; it has a Q-Former */
-    char unseen[256];    /* a remembered picture is not sent: a line that says why; else "" */
+    bool given;                /* by --image: shown above the answer */
+    bool asked, sees, qformer; /* what model it is; it has a Q-Former */
+    char unseen[256];          /* a remembered picture is not sent: a line that says why; else "" */
     struct seen *view;
     int views;
 };

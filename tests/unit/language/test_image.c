@@ -285,6 +285,10 @@ static void a_picture_stays_in_the_conversation(void **state) {
     says(out_plain(&o, 0), "user, about b.png:\nand this?");
     says(out_plain(&o, 0), "user:\nnext");
     fails("%chat --image photo.jpg", STATUS_INVALID, "goes with a question");
+    fake.sees = false;
+    fake.fail = (struct err){ STATUS_INVALID, "small reads text alone" };
+    fails("%chat next", STATUS_INVALID, "small reads text alone; %chat --reset begins a conversation without pictures");
+    fake.fail.code = 0;
     runs("%chat --reset hi");
     assert_string_equal(fake.images, "");
 }
