@@ -1,5 +1,6 @@
 #include "sight.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "kernel/language/state.h"
 #include "kernel/present/draw.h"
 #include "kernel/present/format.h"
@@ -64,6 +65,7 @@ int sight_take(struct sight *s, struct call *c, const struct engine_req *q, cons
     photo_drop(kept);
     return rc;
 }
+
 /* ---- views ---- */
 static int keep(struct sight *s, const struct engine_view *v, struct err *e) {
     struct seen *view = mem_grow(s->view, (size_t)s->views + 1, sizeof *view);
@@ -172,7 +174,6 @@ int sight_ask(struct sight *s, struct call *c, struct engine_req *q, int first) 
     if (s->n && !s->asked) model_sees(s, c, q->model, model);
     return s->given ? sight_look(s, c, first, 0) : 0;
 }
-
 static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     const struct seen *under = look_again(s, c, view->v.image);
     const char *name = s->image[view->v.image].name;
@@ -204,6 +205,7 @@ static int show_input(struct sight *s, struct call *c, const struct seen *view) 
              *view->v.about ? " · " : "", view->v.about);
     return show_line(c, line, c->e);
 }
+enum { PHRASE = 200 }; /* bytes of one that are told */
 /* "1: a man · 2: a dog, 3 places · 3" */
 static void legend(const struct boxes *b, struct buf *out) {
     for (int number = 1; number <= b->numbers; number++) {
@@ -213,7 +215,9 @@ static void legend(const struct boxes *b, struct buf *out) {
             if (b->box[i].number == number && !places++) first = &b->box[i];
         if (!first) continue;
         buf_printf(out, "%s%d", number > 1 ? " · " : "", number);
-        if (first->phrase) buf_printf(out, ": %.*s", (int)(first->len < 200 ? first->len : 200), first->phrase);
+        size_t len = first->len < PHRASE ? first->len : PHRASE;
+        if (len == PHRASE) len -= utf8_tail(first->phrase, len);
+        if (first->phrase) buf_printf(out, ": %.*s", (int)len, first->phrase);
         if (places > 1) buf_printf(out, ", %d places", places);
     }
 }

@@ -17,7 +17,7 @@ struct sight {
     struct engine_image image[ENGINE_IMAGES];
     int n;
     bool given;                /* by --image: shown above the answer */
-    bool asked, sees, qformer; /* what model it is; it has a Q-Former */
+    bool asked, sees, qformer; /* the engine was asked of the model: it sees, it has a Q-Former */
     char unseen[256];          /* a remembered picture is not sent: a line that says why; else "" */
     struct seen *view;
     int views;

@@ -6,7 +6,9 @@ import json
 import math
 import random
 import shutil
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -120,7 +122,7 @@ def web():
 
 @pytest.fixture
 def client(start):
-    return start(env={"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}).client()
+    return start(env={"no_proxy": "*"}).client()
 
 
 @pytest.mark.parametrize("path, words", [
@@ -148,6 +150,25 @@ def test_what_a_server_does_wrong_is_one_clear_line(client, web, path, words):
 def test_what_cannot_be_read_is_one_clear_line(client, where, words):
     line = slip(client, f"%image {where}")
     assert all(w in line for w in words), line
+
+
+def test_a_server_that_nobody_vouches_for_is_not_read(client, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here to make a certificate")
+    pem = tmp_path / "server.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+                    "-keyout", pem, "-out", tmp_path / "certificate.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", pem)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        line = slip(client, f"%image https://localhost:{server.server_port}/a%20photo.jpg")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "its certificate is not trusted here, nothing was read" in line, line
 
 
 def test_a_slow_download_is_interrupted_and_the_kernel_goes_on(client, web):
