@@ -5,12 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { EVERY = 4 }; /* which layers of the language model are looked at: the last of each so many */
+enum { EVERY = 4 }; /* which layers of the language model are looked at: the last, and backwards every so many */
 
 /* Attention of the answer's rows, gathered while the conversation is read once more: keys of every row in the layers that
  * count, the queries of the piece under way. */
 struct gather {
-    int layers, q_cols, k_cols, q_buf, k_buf, answer, n; /* answer: the first row of the answer; n: all rows */
+    int last, layers, q_cols, k_cols, q_buf, k_buf, answer, n; /* answer: the first row of the answer; n: all rows */
     struct attn_of shape;
     int at;       /* first row of the piece */
     float *k, *q; /* [layer][row][k_cols]; of one piece and layer */
@@ -24,13 +24,13 @@ static void copy_rows(float *to, const struct mat *m, int rows, int cols) {
 /* Queries and keys as RoPE leaves them. */
 static void gather(void *arg, const struct op_call *c, const struct mat *m, int rows) {
     struct gather *g = arg;
-    if (c->layer < 0 || c->layer % EVERY != EVERY - 1) return;
+    if (c->layer < 0 || (g->last - c->layer) % EVERY) return;
     if (c->op == OP_LINEAR && !strcmp(c->label, "attn.q")) g->q_buf = m->buf;
     if (c->op == OP_LINEAR && !strcmp(c->label, "attn.k")) g->k_buf = m->buf;
     if (c->op != OP_ROPE) return;
     if (m->buf == g->q_buf) return copy_rows(g->q, m, rows, g->q_cols);
     if (m->buf != g->k_buf) return;
-    float *k = g->k + (size_t)(c->layer / EVERY) * (size_t)g->n * (size_t)g->k_cols;
+    float *k = g->k + (size_t)((g->last - c->layer) / EVERY) * (size_t)g->n * (size_t)g->k_cols;
     copy_rows(k + (size_t)g->at * (size_t)g->k_cols, m, rows, g->k_cols);
     for (int i = 0; i < rows; i++)
         if (g->at + i >= g->answer)
@@ -71,7 +71,8 @@ static int read_again(struct generation *r, struct gather *g, struct err *e) {
 }
 static int answer_attention(struct generation *r, float **out, struct err *e) {
     const struct engine_model *info = &r->seat->info;
-    struct gather g = { .layers = info->layers / EVERY,
+    struct gather g = { .last = info->layers - 1,
+                        .layers = (info->layers + EVERY - 1) / EVERY,
                         .q_cols = info->heads * info->head_dim,
                         .k_cols = info->kv_heads * info->head_dim,
                         .answer = r->done.prompt_tokens,
@@ -79,7 +80,7 @@ static int answer_attention(struct generation *r, float **out, struct err *e) {
                         .shape = { .heads = info->heads, .kv_heads = info->kv_heads, .head_dim = info->head_dim } };
     const size_t n = (size_t)g.n, chunk = (size_t)seat_chunk(r->l);
     *out = mem_zero(n, sizeof **out);
-    g.k = mem_alloc((size_t)(g.layers + 1) * n * (size_t)g.k_cols * sizeof *g.k);
+    g.k = mem_alloc((size_t)g.layers * n * (size_t)g.k_cols * sizeof *g.k);
     g.q = mem_alloc(chunk * (size_t)g.q_cols * sizeof *g.q);
     g.scratch = mem_alloc(n * sizeof *g.scratch);
     g.sum = *out;

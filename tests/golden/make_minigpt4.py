@@ -9,7 +9,9 @@ minigpt4/llm      the language model of all three, and its tokenizer; it and eva
 
 Records of minigpt4.bin, each with the folder's name first: "ids" as template_encode gives them, -n for picture n; "encode" (ln_vision's
 result with the class token, picture 1), "query" (Q-Former), "rows" (what the language model reads of picture 1), "logits" at the last
-position, "greedy" 16 tokens by argmax, "margin" how far each was above the second. llama2.two.*: two pictures, and a question after an
+position, "greedy" 16 tokens by argmax, "margin" how far each was above the second; "look" where the encoder's class token looked in its
+last block (patches, of sum 1), "share" what the answer's tokens gave each row of picture 1 in the last layer, "gaze" that laid over the
+patches. llama2.two.*: two pictures, and a question after an
 answer.
 
 Every weight is a small integer times a power of two: exact in fp16 and bf16, and it compresses well.
@@ -176,7 +178,28 @@ def merge(model, state):
             assert torch.equal(w.half().float(), w)  # so that it does not matter in which dtype it is kept
 
 
-def answer(out, name, model, sp, rows):
+def looks(model, kind, **inputs):
+    model.set_attn_implementation("eager")
+    return getattr(model(output_attentions=True, **inputs), kind)
+
+
+def look_of_class(model, x):
+    a = looks(model, "attentions", pixel_values=x)[-1][0].mean(0)[0, 1:]
+    return a / a.sum()
+
+
+def look_of_answer(out, name, model, ids, x, greedy, tokens, patches):
+    """patches(share): the shares of a picture's rows laid over its patches."""
+    y = torch.cat([x, model.model.embed_tokens(torch.tensor([greedy[:-1]]))], 1)  # the last token was not read
+    a = looks(model, "attentions", inputs_embeds=y)[-1][0].mean(0)[x.shape[1]:].mean(0)
+    first = ids.index(-1)
+    share = a[first:first + tokens]
+    out.add(f"{name}.share", -1, share)
+    heat = patches(share)
+    out.add(f"{name}.gaze", -1, heat / heat.sum())
+
+
+def answer(out, name, model, sp, rows, patches=None):
     """rows: a list, of each picture."""
     ids = ids_of(sp, PROMPTS[name])
     embed = model.model.embed_tokens
@@ -194,6 +217,8 @@ def answer(out, name, model, sp, rows):
     out.add(f"{name}.logits", -1, first)
     out.add(f"{name}.greedy", -1, np.array(greedy))
     out.add(f"{name}.margin", -1, np.array(margin))
+    if patches:
+        look_of_answer(out, name, model, ids, x, greedy, len(rows[0]), patches)
     assert "##" not in sp.decode(greedy)  # at which an answer would end
     print(f"{name}: {len(ids)} ids, |logits| {first.abs().max():.2f}, margin {min(margin):.4f}, {greedy}")
     return first
@@ -235,7 +260,12 @@ def main():
     rows = [join(x, joined) for x in seen]
     out.add("llama2.encode", -1, seen[0])
     out.add("llama2.rows", -1, rows[0])
-    one, other = answer(out, "llama2", model, sp, rows), answer(Vectors(), "llama2", model, sp, rows[1:])
+    out.add("llama2.look", -1, look_of_class(eye, pixels(files[0], c["image"])))
+
+    def spread(share):
+        return share.repeat_interleave(4)
+
+    one, other = answer(out, "llama2", model, sp, rows, spread), answer(Vectors(), "llama2", model, sp, rows[1:])
     print(f"the picture changes the logits by {(one - other).abs().max():.3f}")
     answer(out, "llama2.two", model, sp, rows)
 
@@ -244,15 +274,18 @@ def main():
     out.add("vicuna.encode", -1, x[0])
     out.add("vicuna.query", -1, y)
     out.add("vicuna.rows", -1, project(y, asked))
-    answer(out, "vicuna", model, sp, [project(y, asked)])
+    cross = looks(qformer(c, q_w), "cross_attentions", query_embeds=q_w["query_tokens"], encoder_hidden_states=x)
+    cross = [a for a in cross if a is not None and a.shape[-1] == x.shape[1]][-1][0].mean(0)[:, 1:]
+    answer(out, "vicuna", model, sp, [project(y, asked)], lambda share: share @ cross)
 
     twice = c | {"image": 2 * c["image"]}
     x = vit(twice, vit_w)(pixels(files[0], twice["image"])).last_hidden_state[0]
     out.add("v2.encode", -1, x)
     out.add("v2.rows", -1, join(x, wide))
+    out.add("v2.look", -1, look_of_class(vit(twice, vit_w), pixels(files[0], twice["image"])))
     before = answer(Vectors(), "v2", model, sp, [join(x, wide)])
     merge(model, pairs)
-    after = answer(out, "v2", model, sp, [join(x, wide)])
+    after = answer(out, "v2", model, sp, [join(x, wide)], spread)
     print(f"LoRA changes the logits by {(before - after).abs().max():.3f}")
     out.write(HERE / "minigpt4.bin")
 

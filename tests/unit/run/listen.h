@@ -13,6 +13,14 @@
 #include <string.h>
 
 enum { VIEWS = 8 };
+/* The views of the last request, with as much of their pixels or shares as there is room for. */
+static struct heard_view {
+    struct engine_view view;
+    union {
+        unsigned char rgb[1 << 18];
+        float heat[1 << 12];
+    } u;
+} seen[VIEWS];
 struct heard {
     int events[ENGINE_EV_FAIL + 1];
     char text[1 << 12];
@@ -25,13 +33,6 @@ struct heard {
     struct engine_machine machine[8];
     struct engine_fit_row row[64];
     double row_ms[ENGINE_PHASES];
-    struct heard_view { /* views, with as much of their pixels or shares as there is room for */
-        struct engine_view view;
-        union {
-            unsigned char rgb[1 << 18];
-            float heat[1 << 12];
-        } u;
-    } view[VIEWS];
     int views;
     struct err fail;
     bool ended;
@@ -39,7 +40,7 @@ struct heard {
 static struct engine *g;
 
 static inline void note_view(struct heard *h, const struct engine_view *from) {
-    struct heard_view *to = &h->view[h->views++];
+    struct heard_view *to = &seen[h->views++];
     to->view = *from;
     if (from->rgb)
         memcpy(to->u.rgb, from->rgb, from->rgb_bytes < sizeof to->u.rgb ? from->rgb_bytes : sizeof to->u.rgb);
