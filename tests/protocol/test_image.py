@@ -224,7 +224,7 @@ def made_up(shapes, spread=0.05):
     """Random tensors: norms near one, the others near zero."""
     numbers, tensors = random.Random(5), {}
     for name, shape in shapes.items():
-        mean = float("norm" in name and name.endswith("weight"))
+        mean = float(("norm" in name.lower() or name.startswith("ln_")) and name.endswith("weight"))
         tensors[name] = (shape, [numbers.gauss(mean, spread) for _ in range(math.prod(shape))])
     return tensors
 
@@ -306,6 +306,26 @@ def test_what_the_model_sees_and_where_it_looks(seeing):
     assert "where the image encoder looked" in where and "4 x 4 fields" in where
     assert "of its attention went to this picture" in share
     assert len(set(encoder.convert("L").crop((0, 0, 512, 288)).tobytes())) > 30
+
+
+def test_a_picture_through_a_qformer(client, folder):
+    q, queries, ffn = 64, 5, 96
+    norm = lambda name, n: {f"{name}.weight": [n], f"{name}.bias": [n]}  # noqa: E731
+    linear = lambda name, out, into: {f"{name}.weight": [out, into], f"{name}.bias": [out]}  # noqa: E731
+    shapes = {"query_tokens": [1, queries, q], **norm("ln_vision", HIDDEN), **norm("Qformer.bert.embeddings.LayerNorm", q)}
+    for i in range(2):
+        parts = linear("intermediate_query.dense", ffn, q) | linear("output_query.dense", q, ffn) | norm("output_query.LayerNorm", q)
+        for kind, into in (("attention", q), ("crossattention", HIDDEN))[:2 - i]:
+            parts |= linear(f"{kind}.self.query", q, q) | linear(f"{kind}.self.key", q, into) | linear(f"{kind}.self.value", q, into)
+            parts |= linear(f"{kind}.output.dense", q, q) | norm(f"{kind}.output.LayerNorm", q)
+        shapes |= {f"Qformer.bert.encoder.layer.{i}.{name}": shape for name, shape in parts.items()}
+    write_safetensors(folder / "q.safetensors", made_up(shapes))
+    write_safetensors(folder / "p.safetensors", made_up({"llama_proj.weight": [OUT, q], "llama_proj.bias": [OUT]}, 0.5))
+    ok(client, f"%cd {folder}")
+    line = ok(client, "%load minigpt4-vicuna-7b --vit vit.safetensors --qformer q.safetensors --projector p.safetensors --llm llm")[-1]
+    assert "5 tokens a picture" in line, line
+    line = ok(client, "%generate --image a.jpg -n 5 --ignore-eos what?")[-1]
+    assert "a.jpg: 5 tokens" in line and "Q-Former " in line and "merge" not in line and "minigpt4-vicuna0" in line, line
 
 
 def test_a_text_model_says_that_it_does_not_see(client, folder):
