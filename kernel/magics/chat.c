@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHAT_BYTES_MAX = 256 << 20 }; /* of pictures */
 static const char SESSION[] = "chat";
 
 static int push(struct chat *chat, const char *role, const char *text, size_t n, struct err *e) {
@@ -75,11 +74,11 @@ static int keep_pictures(struct run *r, int message) {
     size_t bytes = 0;
     for (int i = 0; i < chat->pictures; i++) bytes += chat->picture[i].photo->n;
     for (int i = 0; i < s->n; i++) bytes += s->photo[i]->n;
-    if (chat->pictures + s->n > CHAT_PICTURES || bytes > CHAT_BYTES_MAX)
+    if (chat->pictures + s->n > CHAT_PICTURES || bytes > SIGHT_BYTES_MAX)
         return err_set(
             r->c->e, STATUS_INVALID,
             "%%chat: a conversation holds at most %d pictures of %d MiB together: %%chat --reset starts another",
-            CHAT_PICTURES, CHAT_BYTES_MAX >> 20);
+            CHAT_PICTURES, SIGHT_BYTES_MAX >> 20);
     for (int i = 0; i < s->n; i++) {
         chat->picture[chat->pictures].message = message;
         chat->picture[chat->pictures++].photo = photo_hold(s->photo[i]);
@@ -90,7 +89,15 @@ static int keep_pictures(struct run *r, int message) {
         if (sight_add(s, chat->picture[i].photo, chat->picture[i].message, r->c->e)) return r->c->e->code;
     return 0;
 }
-/* Submits the whole conversation. */
+/* Another model was loaded, which cannot go on with a conversation about pictures: the way out. */
+static void other_model(const struct sight *s, int before, struct err *e) {
+    const struct err was = *e;
+    if (s->sees || !before || was.code != STATUS_INVALID) return;
+    *e = (struct err){ 0 };
+    err_set(e, was.code, "%.*s; %%chat --reset begins a conversation without pictures", (int)(sizeof was.text - 80),
+            was.text);
+}
+/* Submits the whole conversation; before: how many pictures it held. */
 static int send(struct run *r, int before) {
     struct chat *chat = &r->c->in->chat;
     struct engine_message *m = mem_zero((size_t)chat->n, sizeof *m);
@@ -102,6 +109,7 @@ static int send(struct run *r, int before) {
     r->q.session = SESSION;
     int rc = sight_ask(&r->sight, r->c, &r->q, before);
     if (!rc) rc = run_go(r);
+    if (rc) other_model(&r->sight, before, r->c->e);
     mem_free(m);
     return rc;
 }

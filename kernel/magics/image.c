@@ -33,7 +33,7 @@ static int show(struct call *c, struct photo *p, bool new) {
         sight_name(&s, 0, name);
         doc_init(&d);
         doc_line(&d, "%s · %s", name,
-                 new ? "prompts to come are about it, with a model that sees"
+                 new ? "prompts to a model that sees are about it from now on"
                      : "remembered; %image --clear forgets it");
         rc = show_doc(c->o, &d, c->e);
     }

@@ -1,5 +1,6 @@
 #include "sight.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "kernel/language/state.h"
 #include "kernel/present/draw.h"
 #include "kernel/present/format.h"
@@ -10,8 +11,11 @@
 
 /* ---- which pictures ---- */
 int sight_add(struct sight *s, struct photo *p, int message, struct err *e) {
-    if (s->n == ENGINE_IMAGES)
-        return err_set(e, STATUS_INVALID, "at most %d pictures go with one request", ENGINE_IMAGES);
+    size_t bytes = p->n;
+    for (int i = 0; i < s->n; i++) bytes += s->photo[i]->n;
+    if (s->n == ENGINE_IMAGES || bytes > SIGHT_BYTES_MAX)
+        return err_set(e, STATUS_INVALID, "at most %d pictures of %d MiB together go with one request", ENGINE_IMAGES,
+                       SIGHT_BYTES_MAX >> 20);
     s->image[s->n] = (struct engine_image){ p->name, p->bytes, p->n, message };
     s->photo[s->n++] = photo_hold(p);
     return 0;
@@ -38,10 +42,10 @@ static bool model_sees(struct sight *s, struct call *c, const char *name, char m
     models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, &none);
     const struct engine_model *row = models_find(&m, name);
     if (row) snprintf(model, 64, "%s", row->name);
-    const bool sees = row && row->image_tokens > 0;
-    s->qformer = sees && (*row->qformer || strstr(row->vision, "Q-Former"));
+    s->sees = row && row->image_tokens > 0;
+    s->qformer = s->sees && (*row->qformer || strstr(row->vision, "Q-Former"));
     models_fini(&m);
-    return sees;
+    return s->sees;
 }
 int sight_take(struct sight *s, struct call *c, const struct engine_req *q, const struct photo *known) {
     char model[64];
@@ -61,6 +65,7 @@ int sight_take(struct sight *s, struct call *c, const struct engine_req *q, cons
     photo_drop(kept);
     return rc;
 }
+
 /* ---- views ---- */
 static int keep(struct sight *s, const struct engine_view *v, struct err *e) {
     struct seen *view = mem_grow(s->view, (size_t)s->views + 1, sizeof *view);
@@ -103,15 +108,16 @@ static int on_look(void *arg, const struct engine_event *ev, struct err *e) {
     v.image += l->first;
     return keep(l->s, &v, e);
 }
-/* One without its picture: that of an earlier turn, or a remembered one. */
+/* One whose picture may not be there: of an earlier turn, or remembered. NULL and c->e. */
 static const struct seen *look_again(struct sight *s, struct call *c, int image) {
     if (!picture_of(s, image)) {
         struct looking l = { s, image };
-        struct err none = { 0 };
         const struct engine_req q = { .kind = ENGINE_REQ_LOOK, .image = s->image + image, .images = 1 };
-        job_run(c->in, c->o, &q, on_look, &l, &none);
+        if (job_run(c->in, c->o, &q, on_look, &l, c->e)) return NULL;
     }
-    return picture_of(s, image);
+    const struct seen *p = picture_of(s, image);
+    if (!p) err_set(c->e, STATUS_GONE, "the engine did not show %s", s->image[image].name);
+    return p;
 }
 
 /* ---- what is shown ---- */
@@ -168,7 +174,6 @@ int sight_ask(struct sight *s, struct call *c, struct engine_req *q, int first) 
     if (s->n && !s->asked) model_sees(s, c, q->model, model);
     return s->given ? sight_look(s, c, first, 0) : 0;
 }
-
 static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     const struct seen *under = look_again(s, c, view->v.image);
     const char *name = s->image[view->v.image].name;
@@ -176,7 +181,7 @@ static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     struct picture heat;
     char line[480], share[32], top[32], even[32], text[256];
     double most;
-    if (!under) return err_set(c->e, STATUS_GONE, "%s cannot be shown again", name);
+    if (!under) return c->e->code;
     if (draw_heat(&heat, &under->picture, view->heat, view->v.width, view->v.height, &most, c->e)) return c->e->code;
     format_percent(share, view->v.share);
     format_percent(top, most);
@@ -185,8 +190,8 @@ static int show_heat(struct sight *s, struct call *c, const struct seen *view) {
     int rc = show_picture(c, &heat, true, text, c->e);
     picture_fini(&heat);
     snprintf(line, sizeof line,
-             "%s: where the %s looked%s%s%s · %d x %d fields, the brightest have %s of it (%s if all were alike)%s%s",
-             name, answer ? "answer" : "image encoder", answer ? " · " : "", answer ? share : "",
+             "%s: where the %s looked%s%s%s · %d x %d fields, the brightest %s each (%s if all were alike)%s%s", name,
+             answer ? "answer" : "image encoder", answer ? " · " : "", answer ? share : "",
              answer ? " of its attention went to this picture" : "", view->v.width, view->v.height, top, even,
              *view->v.about ? " · " : "", view->v.about);
     return rc ? rc : show_line(c, line, c->e);
@@ -200,6 +205,7 @@ static int show_input(struct sight *s, struct call *c, const struct seen *view) 
              *view->v.about ? " · " : "", view->v.about);
     return show_line(c, line, c->e);
 }
+enum { PHRASE = 200 }; /* bytes of one that are told */
 /* "1: a man · 2: a dog, 3 places · 3" */
 static void legend(const struct boxes *b, struct buf *out) {
     for (int number = 1; number <= b->numbers; number++) {
@@ -209,15 +215,18 @@ static void legend(const struct boxes *b, struct buf *out) {
             if (b->box[i].number == number && !places++) first = &b->box[i];
         if (!first) continue;
         buf_printf(out, "%s%d", number > 1 ? " · " : "", number);
-        if (first->phrase) buf_printf(out, ": %.*s", (int)(first->len < 200 ? first->len : 200), first->phrase);
+        size_t len = first->len < PHRASE ? first->len : PHRASE;
+        if (len == PHRASE) len -= utf8_tail(first->phrase, len);
+        if (first->phrase) buf_printf(out, ": %.*s", (int)len, first->phrase);
         if (places > 1) buf_printf(out, ", %d places", places);
     }
 }
 static int show_boxes(struct sight *s, struct call *c, const struct buf *text) {
     struct boxes b;
     boxes_find(&b, buf_text(text), text->n);
-    const struct seen *under = b.n ? look_again(s, c, s->n - 1) : NULL;
-    if (!under) return 0;
+    if (!b.n) return 0;
+    const struct seen *under = look_again(s, c, s->n - 1);
+    if (!under) return c->e->code;
     struct picture p;
     struct buf line;
     if (picture_copy(&p, under->picture.rgb, 3 * (size_t)under->picture.width * (size_t)under->picture.height,

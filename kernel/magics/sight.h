@@ -6,7 +6,8 @@
 #include "kernel/present/picture.h"
 #include "photo.h"
 
-struct seen { /* a view, as its event brought it */
+enum { SIGHT_BYTES_MAX = 240 << 20 }; /* of one request's pictures: 256 MiB is the most that travels to the engine */
+struct seen {                         /* a view, as its event brought it */
     struct engine_view v;
     struct picture picture; /* of PICTURE and INPUT */
     float *heat;            /* of ENCODER and ANSWER */
@@ -15,9 +16,9 @@ struct sight {
     struct photo *photo[ENGINE_IMAGES]; /* each held */
     struct engine_image image[ENGINE_IMAGES];
     int n;
-    bool given;          /* by --image: shown above the answer */
-    bool asked, qformer; /* what model it is; it has a Q-Former */
-    char unseen[256];    /* a remembered picture is not sent: a line that says why; else "" */
+    bool given;                /* by --image: shown above the answer */
+    bool asked, sees, qformer; /* the engine was asked of the model: it sees, it has a Q-Former */
+    char unseen[256];          /* a remembered picture is not sent: a line that says why; else "" */
     struct seen *view;
     int views;
 };

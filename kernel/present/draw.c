@@ -118,7 +118,7 @@ static void digits(struct picture *p, int x, int y, int cell, const char *text) 
 /* The number on its own ground, in the upper left corner of the box, moved into the picture where it would leave it. */
 static void tag(struct picture *p, int x, int y, int number, const unsigned char colour[3]) {
     char text[12];
-    const int cell = between(2, (p->width < p->height ? p->width : p->height) / 160, 8);
+    const int cell = between(3, (p->width < p->height ? p->width : p->height) / 120, 8);
     snprintf(text, sizeof text, "%d", number);
     const int width = ((int)strlen(text) * 4 + 1) * cell, height = 7 * cell;
     x = between(0, x, p->width - width), y = between(0, y, p->height - height);

@@ -6,7 +6,9 @@ import json
 import math
 import random
 import shutil
+import ssl
 import struct
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -120,7 +122,7 @@ def web():
 
 @pytest.fixture
 def client(start):
-    return start(env={"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}).client()
+    return start(env={"no_proxy": "*"}).client()
 
 
 @pytest.mark.parametrize("path, words", [
@@ -148,6 +150,25 @@ def test_what_a_server_does_wrong_is_one_clear_line(client, web, path, words):
 def test_what_cannot_be_read_is_one_clear_line(client, where, words):
     line = slip(client, f"%image {where}")
     assert all(w in line for w in words), line
+
+
+def test_a_server_that_nobody_vouches_for_is_not_read(client, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here to make a certificate")
+    pem = tmp_path / "server.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+                    "-keyout", pem, "-out", tmp_path / "certificate.pem"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate.pem", pem)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        line = slip(client, f"%image https://localhost:{server.server_port}/a%20photo.jpg")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "its certificate is not trusted here, nothing was read" in line, line
 
 
 def test_a_slow_download_is_interrupted_and_the_kernel_goes_on(client, web):
@@ -203,7 +224,7 @@ def made_up(shapes, spread=0.05):
     """Random tensors: norms near one, the others near zero."""
     numbers, tensors = random.Random(5), {}
     for name, shape in shapes.items():
-        mean = float("norm" in name and name.endswith("weight"))
+        mean = float(("norm" in name.lower() or name.startswith("ln_")) and name.endswith("weight"))
         tensors[name] = (shape, [numbers.gauss(mean, spread) for _ in range(math.prod(shape))])
     return tensors
 
@@ -284,7 +305,27 @@ def test_what_the_model_sees_and_where_it_looks(seeing):
     assert encoder.height == answer.height == 288 and encoder.width > 512  # with the bar of its colours
     assert "where the image encoder looked" in where and "4 x 4 fields" in where
     assert "of its attention went to this picture" in share
-    assert len(set(encoder.convert("L").crop((0, 0, 512, 288)).getdata())) > 30
+    assert len(set(encoder.convert("L").crop((0, 0, 512, 288)).tobytes())) > 30
+
+
+def test_a_picture_through_a_qformer(client, folder):
+    q, queries, ffn = 64, 5, 96
+    norm = lambda name, n: {f"{name}.weight": [n], f"{name}.bias": [n]}  # noqa: E731
+    linear = lambda name, out, into: {f"{name}.weight": [out, into], f"{name}.bias": [out]}  # noqa: E731
+    shapes = {"query_tokens": [1, queries, q], **norm("ln_vision", HIDDEN), **norm("Qformer.bert.embeddings.LayerNorm", q)}
+    for i in range(2):
+        parts = linear("intermediate_query.dense", ffn, q) | linear("output_query.dense", q, ffn) | norm("output_query.LayerNorm", q)
+        for kind, into in (("attention", q), ("crossattention", HIDDEN))[:2 - i]:
+            parts |= linear(f"{kind}.self.query", q, q) | linear(f"{kind}.self.key", q, into) | linear(f"{kind}.self.value", q, into)
+            parts |= linear(f"{kind}.output.dense", q, q) | norm(f"{kind}.output.LayerNorm", q)
+        shapes |= {f"Qformer.bert.encoder.layer.{i}.{name}": shape for name, shape in parts.items()}
+    write_safetensors(folder / "q.safetensors", made_up(shapes))
+    write_safetensors(folder / "p.safetensors", made_up({"llama_proj.weight": [OUT, q], "llama_proj.bias": [OUT]}, 0.5))
+    ok(client, f"%cd {folder}")
+    line = ok(client, "%load minigpt4-vicuna-7b --vit vit.safetensors --qformer q.safetensors --projector p.safetensors --llm llm")[-1]
+    assert "5 tokens a picture" in line, line
+    line = ok(client, "%generate --image a.jpg -n 5 --ignore-eos what?")[-1]
+    assert "a.jpg: 5 tokens" in line and "Q-Former " in line and "merge" not in line and "minigpt4-vicuna0" in line, line
 
 
 def test_a_text_model_says_that_it_does_not_see(client, folder):

@@ -301,9 +301,9 @@ static void boxes_are_drawn(void **state) {
     b = found("<p>a</p>{<10><20><60><80>}<p>b</p>{<0><0><100><100>}<p>c</p>{<99><99><100><100>}");
     draw_boxes(&p, &b); /* in all corners: within the picture (the sanitizers watch) */
     int dark = 0;
-    for (int y = 22; y < 32; y++)
-        for (int x = 22; x < 30; x++) dark += is_colour(&p, x, y, 0, 0, 0);
-    assert_int_equal(dark, 8 * 4); /* a "1" of 8 cells of 2 x 2 */
+    for (int y = 23; y < 38; y++)
+        for (int x = 23; x < 32; x++) dark += is_colour(&p, x, y, 0, 0, 0);
+    assert_int_equal(dark, 8 * 9); /* a "1" of 8 cells of 3 x 3 */
     picture_fini(&p);
     assert_int_equal(picture_init(&p, 1, 1, &e), 0);
     draw_boxes(&p, &b);
