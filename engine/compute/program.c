@@ -298,6 +298,10 @@ int program_replay(struct program *p, struct step *s, struct watch *w, struct er
     if (w ? watched(p, s, w, e) : p->api->replay(p->be, p, s, 0, p->n, e)) return e->code;
     return outcome(p, s, e);
 }
+int program_replay_part(struct program *p, struct step *s, int from, int to, struct err *e) {
+    if (check(p, s, e) || p->api->replay(p->be, p, s, from, to, e)) return e->code;
+    return outcome(p, s, e);
+}
 int program_launch(struct program *p, struct step *s, struct err *e) {
     if (!p->flying && check(p, s, e)) return e->code;
     if (p->flying == AHEAD_MAX) return err_set(e, STATUS_INVALID, "%d steps fly already", p->flying);

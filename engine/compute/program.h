@@ -71,6 +71,9 @@ struct watch {
 /* Runs one step. w NULL: one launch of the whole program; else call by call, observed. 0, or the code in e:
  * STATUS_CANCELLED after step_cancel(), STATUS_INVALID for too many rows, a bad token id or a full KV pool. */
 int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e);
+/* Calls [from, to) alone, in order, of a program without NEXT on a device that computes in the host's memory: what a long step is made
+ * of, so that others may compute between its parts. */
+int program_replay_part(struct program *p, struct step *s, int from, int to, struct err *e);
 /* Decoding without waiting for each token: up to AHEAD_MAX runs of a program that ends in NEXT are launched, each going on
  * from the one before; program_land waits for the oldest, after which *s is as program_replay would have left it. *s and
  * its program are touched by nothing else while runs fly; what a run needs of *s is read when the first is launched. The

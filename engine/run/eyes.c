@@ -6,7 +6,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { KEPT_BYTES = 64 << 20 }; /* of encoded pictures, in the host's memory */
+enum {
+    KEPT_BYTES = 64 << 20, /* of encoded pictures, in the host's memory */
+    CALLS = 5              /* of a stage in one turn: a block of the encoder, once fused */
+};
 struct kept {
     struct picture_key key;
     float *rows;
@@ -146,7 +149,8 @@ static int stage(struct eyes *s, struct job *job, enum vision_stage i, struct fl
     if (!program_put(p, io->in, f.in, size(io->in), e) && f.table)
         program_put(p, io->table, f.table, size(io->table), e);
     job_turn_give(job);
-    if (e->code || job_replay(job, &s->program[i], w, e)) return e->code;
+    if (e->code) return e->code;
+    if (w ? job_replay(job, &s->program[i], w, e) : job_replay_in_turns(job, &s->program[i], CALLS, e)) return e->code;
     job_turn_take(job);
     program_get(p, io->out, f.out, size(io->out), e);
     job_turn_give(job);

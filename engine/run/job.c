@@ -155,6 +155,20 @@ int job_replay_or_yield(struct job *job, struct program *p, bool *yielded, struc
     *yielded = false;
     return replay(job, p, NULL, yielded, e);
 }
+int job_replay_in_turns(struct job *job, struct program *p, int calls, struct err *e) {
+    int rc = STATUS_OK;
+    if (p->api->memory) return job_replay(job, p, NULL, e);
+    for (int from = 0; from < p->n && !rc; from += calls) {
+        const int to = p->n - from < calls ? p->n : from + calls;
+        if (job_cancelled(job)) return err_set(e, STATUS_CANCELLED, "interrupted");
+        job_turn_take(job);
+        rc = program_replay_part(p, &job->step, from, to, e);
+        job_turn_give(job);
+    }
+    if (rc != STATUS_CANCELLED) return rc;
+    *e = (struct err){ 0 };
+    return err_set(e, STATUS_CANCELLED, "interrupted");
+}
 /* On a device the turn is needed only to launch: its steps run in the order in which they came, whoever waits for them. */
 int job_decode(struct job *job, struct program *p, int most, struct err *e) {
     const bool ahead = p->api->launch != NULL, alone = atomic_load(&job->turn->jobs) < 2;

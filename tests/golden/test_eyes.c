@@ -292,6 +292,45 @@ static void its_authors_sampling(void **state) {
     assert_true(s->temperature == 1 && s->top_p == 0.9f && s->top_k == 50 && s->repetition_penalty == 1.05f);
     assert_true(s->seed == 3 && !h->done.greedy);
 }
+/* Without memory at any point there is an error and nothing is lost: the next question is answered as ever. */
+static bool ends_without_memory(const struct engine_req *q, long n) {
+    static struct heard h;
+    struct err e = { 0 };
+    uint64_t job;
+    memset(&h, 0, sizeof h);
+    mem_fail_at(n);
+    const int rc = engine_submit(g, q, &job, &e);
+    if (!rc) listen(job, &h);
+    const long made = mem_fail_at(0);
+    const int code = rc ? rc : h.fail.code;
+    if (code) assert_int_equal(code, STATUS_NOMEM);
+    return made < n;
+}
+static void no_memory_is_an_error_and_loses_nothing(void **state) {
+    (void)state;
+    char *room = mem_alloc(png.n + 1);
+    load("vicuna");
+    for (long n = 1;; n++) {
+        struct engine_image other = variant(room, (int)(n % 100)); /* is encoded, not known */
+        const struct engine_req q = { .kind = ENGINE_REQ_GENERATE,
+                                      .message = &question,
+                                      .messages = 1,
+                                      .image = &other,
+                                      .images = 1,
+                                      .max_new_tokens = 2,
+                                      .show = ENGINE_SHOW_INPUT | ENGINE_SHOW_ATTENTION };
+        if (ends_without_memory(&q, n)) break;
+    }
+    same_text(see(&question, 1, &jpeg, 1, (struct engine_req){ 0 }), "vicuna");
+    mem_free(room);
+    for (long n = 1;; n += n < 50 ? 1 : 13) {
+        ask(&(struct engine_req){ .kind = ENGINE_REQ_UNLOAD, .model = "*" });
+        const struct engine_req q = { .kind = ENGINE_REQ_LOAD, .model = FOLDER "v2", .dtype = "fp32" };
+        if (ends_without_memory(&q, n)) break;
+    }
+    load("llama2");
+    same_text(see(&question, 1, &jpeg, 1, (struct engine_req){ 0 }), "llama2");
+}
 static int set_up(void **state) {
     (void)state;
     struct err e = { 0 };
@@ -319,6 +358,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_seen_is_said),
         cmocka_unit_test(the_image_path_is_measured),
         cmocka_unit_test(its_authors_sampling),
+        cmocka_unit_test(no_memory_is_an_error_and_loses_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
