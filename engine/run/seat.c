@@ -38,7 +38,7 @@ static int record(struct seat *s, int max_len, struct err *e) {
     info->max_model_len = max_len;
     info->kv_bytes = size.kv_bytes;
     info->arena_bytes = size.arena_bytes;
-    info->kv_bytes_per_token = size.kv_bytes / ((uint64_t)sequences * (uint64_t)max_len);
+    info->kv_bytes_per_token = size.kv_bytes / (uint64_t)program_kv_rows(sequences * max_len);
     info->weight_bytes = size.weight_bytes;
     info->predicted_bytes = size.weight_bytes + size.kv_bytes + size.arena_bytes;
     return STATUS_OK;
