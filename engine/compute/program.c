@@ -62,7 +62,7 @@ struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols) {
 }
 static struct mat kv_mat(struct program *p, int cols, int ld,
                          enum dtype dt) { /* whole tiles of 16 rows: keys lie across */
-    return new_mat(p, REGION_KV, (struct mat){ NULL, 0, (p->kv_rows + 15) / 16 * 16, cols, ld, DIM_KV, dt });
+    return new_mat(p, REGION_KV, (struct mat){ NULL, 0, program_kv_rows(p->kv_rows), cols, ld, DIM_KV, dt });
 }
 struct mat program_kv(struct program *p, int cols, int head_dim) {
     return kv_mat(p, cols, head_dim, p->kv);

@@ -45,6 +45,8 @@ int program_link(struct program *p, void *arena, void *kv, struct err *e);
 void program_unlink(struct program *p);
 
 struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols);
+/* The rows that a KV pool of n tokens has: vectors hold 16 of them. */
+static inline int program_kv_rows(int n) { return (n + 15) / 16 * 16; }
 /* One half of a layer's cache: kv_rows rows for all sequences, cols / head_dim heads. */
 struct mat program_kv(struct program *p, int cols, int head_dim);
 void program_keep(struct program *p, struct mat m);       /* input or output: lives through the whole program */

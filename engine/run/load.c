@@ -85,6 +85,10 @@ uint64_t loaded_staging(const struct loaded *l) {
     return bytes + HEADROOM;
 }
 
+uint64_t load_staging(const struct backend_api *api, uint64_t largest) {
+    return api->memory ? DEVICE_SLACK : reader_room(largest) + HEADROOM;
+}
+
 /* ---- open ---- */
 static void stop_at(struct loaded *l, int id) {
     for (int i = 0; i < l->eos_n; i++)

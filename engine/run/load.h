@@ -64,5 +64,6 @@ void loaded_close(struct loaded *l); /* contents only; any state; without seats;
 bool loaded_same(const struct loaded *a, const struct loaded *b);
 /* Bytes that reading takes beside the weights, for a moment. */
 uint64_t loaded_staging(const struct loaded *l);
+uint64_t load_staging(const struct backend_api *api, uint64_t largest); /* the same, of a file that may not be there */
 
 #endif

@@ -190,9 +190,10 @@ static void add_seat(struct models *m, struct seat *s) {
 }
 /* Not under the lock: frees weights that are in no list any more. */
 static void drop(struct models *m, struct loaded *l) {
-    turn_take(&m->turn, NULL);
+    const bool placed = l->slab != NULL; /* else nothing of it is the backend's */
+    if (placed) turn_take(&m->turn, NULL);
     loaded_close(l);
-    turn_give(&m->turn);
+    if (placed) turn_give(&m->turn);
     mem_free(l);
 }
 static void drop_seat(struct models *m, struct seat *s) {
@@ -291,9 +292,11 @@ static struct seat *new_seat(struct models *m, struct job *job, struct loaded *l
         return NULL;
     }
     if (!plan(m, job, s, l, 0, &promised, e)) {
-        job_turn_take(job);
+        const bool device =
+            l->api->memory != NULL; /* else others write on while pages are touched, for a second at times */
+        if (device) job_turn_take(job);
         seat_take(s, e);
-        job_turn_give(job);
+        if (device) job_turn_give(job);
     }
     promise(m, &promised, 0);
     s->owner = job->worker;

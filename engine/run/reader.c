@@ -30,11 +30,12 @@ struct reader {
     int threads;
 };
 
+size_t reader_room(uint64_t largest) { return (size_t)(2 * largest > WINDOW_LEAST ? 2 * largest : WINDOW_LEAST); }
 size_t reader_window(const struct extent *x, int n) {
     uint64_t most = 0;
     for (int i = 0; i < n; i++)
         if (x[i].bytes > most) most = x[i].bytes;
-    return (size_t)(2 * most > WINDOW_LEAST ? 2 * most : WINDOW_LEAST);
+    return reader_room(most);
 }
 /* Gives the next extent a stretch of the ring; extents leave in the order in which they came. */
 static bool place(struct reader *r) {

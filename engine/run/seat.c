@@ -22,6 +22,7 @@ int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, con
         program_fuse(&p[i]);
         if (program_plan(&p[i], e)) return e->code;
         out->kv_bytes = more(out->kv_bytes, p[i].need[REGION_KV]);
+        out->image_bytes = (uint64_t)p[i].images.rows * (uint64_t)p[i].images.cols * sizeof(float);
         out->arena_bytes = more(out->arena_bytes, p[i].need[REGION_ARENA]);
     }
     for (int i = 0; i < model_weights(m); i++) out->weight_bytes += like->api->weight_bytes(model_weight(m, i));
@@ -43,7 +44,7 @@ static int record(struct seat *s, int max_len, struct err *e) {
     info->max_model_len = max_len;
     info->kv_bytes = size.kv_bytes;
     info->arena_bytes = size.arena_bytes;
-    info->kv_bytes_per_token = size.kv_bytes / ((uint64_t)sequences * (uint64_t)max_len);
+    info->kv_bytes_per_token = (size.kv_bytes - size.image_bytes) / (uint64_t)program_kv_rows(sequences * max_len);
     info->weight_bytes = size.weight_bytes + info->vision_bytes;
     info->predicted_bytes = info->weight_bytes + size.kv_bytes + size.arena_bytes + info->vision_work_bytes;
     return STATUS_OK;

@@ -69,7 +69,8 @@ int seat_slot(struct seat *s, struct picture_key key, unsigned taken, bool *fres
  * programs are left recorded and planned in p (program_fini). */
 struct sizes {
     uint64_t weight_bytes, kv_bytes, arena_bytes;
-    double read_bytes; /* of weights, for one decode step */
+    uint64_t image_bytes; /* of kv_bytes: rows that pictures stand in */
+    double read_bytes;    /* of weights, for one decode step */
 };
 int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, const struct program *like, int batch,
              struct err *e);
