@@ -286,7 +286,7 @@ static int outcome(struct program *p, struct step *s, struct err *e) {
     if (!stop) return STATUS_OK;
     if (why == STOP_CANCEL) return err_set(e, STATUS_CANCELLED, "cancelled");
     const struct op_call *at = &p->call[stop >> 8];
-    const struct op_call *first = why == STOP_NAN && s->n[DIM_PICKS] == 1 ? blame(p, s) : NULL;
+    const struct op_call *first = why == STOP_NAN ? blame(p, s) : NULL;
     if (why != STOP_NAN) return err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
     if (!first) return err_set(e, STATUS_FORMAT, "%s", stop_text[why]);
     return err_set(e, STATUS_FORMAT, "%s (the first number that is none comes from '%s', layer %d)", stop_text[why],
@@ -305,6 +305,9 @@ int program_replay_part(struct program *p, struct step *s, int from, int to, str
 int program_launch(struct program *p, struct step *s, struct err *e) {
     if (!p->flying && check(p, s, e)) return e->code;
     if (p->flying == AHEAD_MAX) return err_set(e, STATUS_INVALID, "%d steps fly already", p->flying);
+    if ((p->flying + 1) * s->n[DIM_PICKS] > RING)
+        return err_set(e, STATUS_INVALID, "%d steps of %d tokens do not fit the ring of %d", p->flying + 1,
+                       s->n[DIM_PICKS], RING);
     if (p->api->launch && p->api->launch(p->be, p, s, !p->flying, e)) return program_recall(p, s), e->code;
     p->flying++;
     return STATUS_OK;

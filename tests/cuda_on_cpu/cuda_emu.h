@@ -375,15 +375,19 @@ static inline void emu_ldmatrix(uint32_t r[4], const void *row, emu::meeting kin
 }
 static inline void ldmatrix_x4(uint32_t r[4], const void *row) { emu_ldmatrix(r, row, emu::LDMATRIX); }
 static inline void ldmatrix_x4_trans(uint32_t r[4], const void *row) { emu_ldmatrix(r, row, emu::LDMATRIX_TRANS); }
-void emu_cp_async(void *shared, const void *global);
+void emu_cp_async(void *shared, const void *global, int bytes);
 void emu_cp_commit();
 void emu_cp_wait(int n);
-static inline void cp_async16(void *shared, const void *global) { emu_cp_async(shared, global); }
+template <int BYTES> static inline void cp_async(void *shared, const void *global) {
+    static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "what cp.async copies");
+    emu_cp_async(shared, global, BYTES);
+}
 static inline void cp_async_commit() { emu_cp_commit(); }
 template <int N> static inline void cp_async_wait() { emu_cp_wait(N); }
 uint4 emu_load16(const void *p);
 static inline uint4 load16(const void *p) { return emu_load16(p); }
 static inline uint4 load16_stream(const void *p) { return emu_load16(p); }
+static inline int anew(int v) { return v; }
 static inline void ask_for(const void *p) { (void)*(const volatile char *)p; } /* a guard may be hit */
 uint64_t now_ns();
 #endif

@@ -30,7 +30,7 @@ static void multiply(const struct product &p) {
 }
 int lt_multiply(struct lt *, const struct product *p, cudaStream_t stream, struct err *e) {
     const struct product copy = *p;
-    if ((uintptr_t)p->x % 16 || (uintptr_t)p->w % 16 || (uintptr_t)p->y % 4 || p->x_ld % 8 || p->w_ld % 8)
+    if ((uintptr_t)p->x % 16 || (uintptr_t)p->w % 16 || (uintptr_t)p->y % LT_ALIGNMENT || p->x_ld % 8 || p->w_ld % 8)
         return err_set(e, STATUS_DEVICE, "a product is misaligned");
     emu::host_task(stream, [copy] { multiply(copy); });
     return STATUS_OK;

@@ -15,8 +15,15 @@
 #include <ucontext.h>
 #endif
 
-enum { LANES = 1024, STACK = 128 << 10, SHARED_MOST = 227 << 10, SHARED_PLAIN = 48 << 10, PENDING = 128, ALIGN = 256 };
+enum { LANES = 1024, STACK = 128 << 10, SHARED_ROOM = 227 << 10, SHARED_PLAIN = 48 << 10, PENDING = 128, ALIGN = 256 };
 enum state { READY, AT_BLOCK, AT_WARP, DONE };
+
+/* What a block may ask for: 227 KiB (9.0); EMU_SHARED_KIB=99: as 8.6 and 8.9 have it. */
+static int shared_most() {
+    static const char *const text = getenv("EMU_SHARED_KIB");
+    static const int kib = text ? atoi(text) : 0;
+    return kib > 0 && kib < SHARED_ROOM >> 10 ? kib << 10 : (int)SHARED_ROOM;
+}
 
 /* ---- fibres ---- */
 namespace emu {
@@ -180,7 +187,7 @@ static void meet(lane *w, unsigned n, unsigned mask) {
 struct pending {
     void *to;
     const void *from;
-    int group;
+    int group, bytes;
 };
 static pending copy_of[LANES][PENDING];
 static int copies[LANES], groups[LANES];
@@ -188,18 +195,19 @@ static void run_copies(unsigned l, int done_before) {
     int left = 0;
     for (int i = 0; i < copies[l]; i++) {
         if (copy_of[l][i].group < done_before)
-            memcpy(copy_of[l][i].to, copy_of[l][i].from, 16);
+            memcpy(copy_of[l][i].to, copy_of[l][i].from, (size_t)copy_of[l][i].bytes);
         else
             copy_of[l][left++] = copy_of[l][i];
     }
     copies[l] = left;
 }
-void emu_cp_async(void *shared, const void *global) {
+void emu_cp_async(void *shared, const void *global, int bytes) {
     const unsigned l = emu::me->lin;
-    if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) return fault("cp.async: misaligned");
+    if ((uintptr_t)shared % (unsigned)bytes || (uintptr_t)global % (unsigned)bytes)
+        return fault("cp.async: misaligned");
     if (copies[l] == PENDING) return fault("cp.async: too many in flight for the emulator");
-    memset(shared, 0xff, 16);
-    copy_of[l][copies[l]++] = { shared, global, groups[l] };
+    memset(shared, 0xff, (size_t)bytes);
+    copy_of[l][copies[l]++] = { shared, global, groups[l], bytes };
 }
 void emu_cp_commit() { groups[emu::me->lin]++; }
 void emu_cp_wait(int n) { run_copies(emu::me->lin, groups[emu::me->lin] - n); }
@@ -357,7 +365,7 @@ static emu_stream *of(cudaStream_t s) { return s ? s : &plain; }
 
 static void poison_shared(size_t bytes) {
     static allocation room;
-    if (!room.map) room = map_guarded(SHARED_MOST + ALIGN);
+    if (!room.map) room = map_guarded(SHARED_ROOM + ALIGN);
     emu::smem = room.p + room.bytes - (bytes + 127) / 128 * 128;
     emu::smem = (char *)((uintptr_t)emu::smem / 128 * 128);
     for (size_t i = 0; i + 4 <= bytes; i += 4) memcpy(emu::smem + i, "\xad\xde\xc0\x7f", 4);
@@ -431,7 +439,7 @@ void enqueue(cudaStream_t s, const std::function<void()> &f, dim3 g, dim3 b, siz
     }
     if (!n || n > LANES || !g.x || !g.y || !g.z || g.y > 65535 || g.z > 65535)
         fail(cudaErrorInvalidConfiguration);
-    else if ((int)shared > most || shared > SHARED_MOST)
+    else if ((int)shared > most || (int)shared > shared_most())
         fail(cudaErrorInvalidValue);
     else if (const int code = emu::injected("launch"))
         fail(code);
@@ -444,7 +452,7 @@ void host_task(cudaStream_t s, const std::function<void()> &f) {
 }
 cudaError_t allow_shared(const void *kernel, int bytes) {
     CALL("cudaFuncSetAttribute");
-    if (bytes > SHARED_MOST) return fail(cudaErrorInvalidValue);
+    if (bytes > shared_most()) return fail(cudaErrorInvalidValue);
     for (auto &a : allowed)
         if (a.first == kernel) return a.second = bytes, cudaSuccess;
     allowed.push_back({ kernel, bytes });
@@ -481,7 +489,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     *p = cudaDeviceProp{};
     snprintf(p->name, sizeof p->name, "Emulated GPU");
     p->totalGlobalMem = (size_t)8 << 30;
-    p->sharedMemPerBlockOptin = SHARED_MOST;
+    p->sharedMemPerBlockOptin = (size_t)shared_most();
     p->sharedMemPerMultiprocessor = 228 << 10;
     p->multiProcessorCount = 4;
     p->major = cc_major;
@@ -604,7 +612,7 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaStreamQuery(cudaStream_t s) {
     CALL("cudaStreamQuery");
     run_some(of(s), of(s)->done + 1);
-    return stuck ? stuck : of(s)->head < of(s)->queue.size() ? cudaErrorNotReady : cudaSuccess;
+    return stuck ? stuck : of(s)->head < of(s)->queue.size() ? fail(cudaErrorNotReady) : cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t e, unsigned) {
     LOCKED;
@@ -634,7 +642,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
 cudaError_t cudaEventQuery(cudaEvent_t e) {
     CALL("cudaEventQuery");
     if (e->recorded) run_some(e->stream, e->stream->done < e->at ? e->stream->done + 1 : 0);
-    return stuck ? stuck : e->recorded && e->stream->done < e->at ? cudaErrorNotReady : cudaSuccess;
+    return stuck ? stuck : e->recorded && e->stream->done < e->at ? fail(cudaErrorNotReady) : cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     CALL("cudaEventSynchronize");
@@ -727,7 +735,8 @@ EXPORT void emu_device(int count, int major, int minor, int version) {
     driver = version;
 }
 EXPORT void emu_recover() {
-    stuck = last = cudaSuccess;
+    if (stuck) last = cudaSuccess;
+    stuck = cudaSuccess;
     for (auto &p : planned) p.call = nullptr;
     for (emu_stream *s : streams) s->queue.clear(), s->head = 0, s->done = s->put;
 }

@@ -107,7 +107,7 @@ static void shared_memory_is_poisoned(void **) {
 }
 __global__ void copies(const char *from, float *out, bool waits) {
     SMEM(char, s);
-    cp_async16(s + 16 * threadIdx.x, from + 16 * threadIdx.x);
+    cp_async<16>(s + 16 * threadIdx.x, from + 16 * threadIdx.x);
     cp_async_commit();
     if (waits) cp_async_wait<0>();
     out[threadIdx.x] = *(float *)(s + 16 * threadIdx.x);

@@ -14,10 +14,13 @@ enum {
     OUT_OF_MEMORY = 2,
     NO_DRIVER = 35,
     NO_DEVICE = 100,
+    TAKEN = 46,
     NO_IMAGE = 209,
     ECC = 214,
     LAUNCH = 719,
     TIMEOUT = 702,
+    NOT_READY = 802,
+    MISMATCH = 803,
     UNKNOWN = 999,
     GiB = 1 << 30
 };
@@ -127,6 +130,19 @@ static void no_code_for_this_gpu(void **state) {
     cannot_open("no code for this GPU");
 }
 
+/* What a machine may say before any work: each has its own words. */
+static void a_machine_that_is_not_set_up(void **state) {
+    (void)state;
+    emu.inject("cudaGetDeviceCount", 1, NOT_READY);
+    cannot_open("nvidia-fabricmanager");
+    emu.inject("cudaGetDeviceCount", 1, MISMATCH);
+    cannot_open("restart the machine");
+    emu.inject("cudaStreamCreateWithFlags", 1, TAKEN);
+    cannot_open("taken exclusively by another process");
+    emu.inject("cudaGetDeviceCount", 1, ECC);
+    cannot_open("ECC");
+}
+
 static void without_cublas_prompts_are_slow_and_right(void **state) {
     (void)state;
     enum { TEXT = sizeof(((struct heard *)0)->text) };
@@ -154,6 +170,14 @@ static void memory_too_small_is_said_before_reading(void **state) {
     must_say(h, STATUS_DEVMEM, "nothing was read");
     assert_int_equal(h->events[ENGINE_EV_PROGRESS], 0);
     emu.memory(0, 0);
+    must_load();
+    must_work();
+}
+static void memory_taken_between_plan_and_load(void **state) {
+    (void)state;
+    emu.inject("cudaMalloc", 1,
+               OUT_OF_MEMORY); /* the plan fitted: the first thing that a load takes is for the weights */
+    must_say(load(), STATUS_DEVMEM, "another process may have taken it meanwhile");
     must_load();
     must_work();
 }
@@ -186,18 +210,30 @@ static void out_of_memory_at_any_point_of_a_load(void **state) {
 }
 
 /* ---- faults in the middle ---- */
-static void lost(int code, const char *part) {
-    must_load();
-    must_work();
-    emu.inject("kernel", 40, code);
-    const struct heard *h = generate("hello", (struct engine_req){ .max_new_tokens = 200, .ignore_eos = true });
-    must_say(h, STATUS_DEVICE, part);
-    engine_close(g); /* such an engine ends; the next one starts anew */
+static void start_anew(void) { /* an engine that has lost its device ends */
+    engine_close(g);
     emu.recover();
     struct err e = { 0 };
     assert_int_equal(engine_open(&g, "local:", &e), 0);
     must_load();
     must_work();
+}
+/* While a token is made, while a prompt is read, while a model is loaded. */
+static void lost(int code, const char *part) {
+    static const int after[] = { 40, 3 };
+    for (int i = 0; i < 2; i++) {
+        must_load();
+        must_work();
+        emu.inject("kernel", after[i], code);
+        must_say(generate("hello", (struct engine_req){ .max_new_tokens = 200, .ignore_eos = true }), STATUS_DEVICE,
+                 part);
+        must_say(generate("hello", SOME), STATUS_DEVICE, part); /* it stays so, and is said again */
+        start_anew();
+    }
+    ask(&(struct engine_req){ .kind = ENGINE_REQ_UNLOAD });
+    emu.inject("kernel", 5, code);
+    must_say(load(), STATUS_DEVICE, part);
+    start_anew();
 }
 static void a_kernel_that_faults(void **state) {
     (void)state;
@@ -220,7 +256,7 @@ static void any_call_may_fail_once(void **state) {
     (void)state;
     static const char *const call[] = {
         "cudaMemcpyAsync", "cudaGraphLaunch", "cudaStreamSynchronize", "cudaStreamBeginCapture", "cudaStreamEndCapture",
-        "cudaEventRecord", "kernel"
+        "cudaEventRecord", "launch"
     };
     must_load();
     for (size_t c = 0; c < sizeof call / sizeof *call; c++)
@@ -234,8 +270,8 @@ static void any_call_may_fail_once(void **state) {
         }
 }
 
-/* A copy of a checkpoint with one number that is none. */
-static void damage(char path[64], const char *tensor) {
+/* A copy of a checkpoint with one number that is not finite. */
+static void damage(char path[64], const char *tensor, float none) {
     struct checkpoint *c = NULL;
     struct err e = { 0 };
     assert_int_equal(checkpoint_open(&c, TINY, &e), 0);
@@ -243,7 +279,6 @@ static void damage(char path[64], const char *tensor) {
     assert_non_null(t);
     assert_int_equal(t->dt, DTYPE_F32);
     char block[4096];
-    const float none = NAN;
     const int to = mkstemps(path, 5), from = checkpoint_file(c, t->file)->fd;
     assert_true(to >= 0);
     ssize_t n;
@@ -253,10 +288,9 @@ static void damage(char path[64], const char *tensor) {
     close(to);
     checkpoint_close(c);
 }
-static void a_number_that_is_none_is_said_with_layer_and_op(void **state) {
-    (void)state;
+static void damaged(float none) {
     char path[64] = "/var/tmp/jaeda-nan-XXXXXX.gguf";
-    damage(path, "blk.1.ffn_norm.weight");
+    damage(path, "blk.1.ffn_norm.weight", none);
     const struct heard *h = ask(&(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = path, .dtype = "fp16" });
     if (h->fail.code) fail_msg("%s", h->fail.text);
     unlink(path);
@@ -267,6 +301,11 @@ static void a_number_that_is_none_is_said_with_layer_and_op(void **state) {
     ask(&(struct engine_req){ .kind = ENGINE_REQ_UNLOAD });
     must_load();
     must_work();
+}
+static void a_number_that_is_not_finite_is_said_with_layer_and_op(void **state) {
+    (void)state;
+    damaged(NAN);
+    damaged(INFINITY);
 }
 
 /* ---- the token loop ---- */
@@ -296,15 +335,17 @@ int main(void) {
         T(no_gpu),
         T(an_old_gpu),
         T(no_code_for_this_gpu),
+        T(a_machine_that_is_not_set_up),
         T(without_cublas_prompts_are_slow_and_right),
         T(memory_too_small_is_said_before_reading),
+        T(memory_taken_between_plan_and_load),
         T(out_of_memory_at_any_point_of_a_load),
         T(a_kernel_that_faults),
         T(a_kernel_that_times_out),
         T(memory_that_fails),
         T(a_card_that_disappears),
         T(any_call_may_fail_once),
-        T(a_number_that_is_none_is_said_with_layer_and_op),
+        T(a_number_that_is_not_finite_is_said_with_layer_and_op),
         T(a_token_costs_one_graph_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, find, NULL);

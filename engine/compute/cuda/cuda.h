@@ -103,7 +103,8 @@ cuda_op cuda_proj; /* linear.cu: PROJ and LINEAR; chooses among the ways below *
 /* Each takes what it can: true when it has (or e is filled), false: not this shape. rows: live rows of the step. */
 bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows,
                    struct err *e); /* decode.cu: up to 4 rows */
-bool cuda_proj_some(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* decode.cu: up to 16 */
+/* batch.cu: up to 16, of quantised weights up to 64 */
+bool cuda_proj_batch(const struct run *r, const struct dev_proj *f, int rows, struct err *e);
 bool cuda_proj_many(const struct run *r, const struct dev_proj *f, int rows, struct err *e); /* gemm.cu: cuBLASLt */
 /* Before the first run: the fastest library calls for this op, at 16, 32 ... rows; spoils activations. */
 int cuda_proj_search(const struct run *r, const struct op_call *c, struct err *e); /* gemm.cu */
@@ -113,7 +114,7 @@ void cuda_proj_of(struct dev_proj *f, const struct run *r, const struct op_call 
 
 /* Scratch bytes that one call needs of r->scratch; be: the device. */
 size_t cuda_proj_scratch(const struct backend *be, const struct op_call *c);
-size_t cuda_proj_some_scratch(const struct op_call *c);                           /* decode.cu */
+size_t cuda_proj_batch_scratch(const struct op_call *c);                          /* batch.cu */
 size_t cuda_proj_many_scratch(const struct backend *be, const struct op_call *c); /* gemm.cu */
 size_t cuda_attn_scratch(const struct backend *be, const struct op_call *c);
 size_t cuda_next_scratch(const struct backend *be, const struct op_call *c);
@@ -136,6 +137,12 @@ int cuda_peak_gemm(struct backend *be, enum dtype dt, double *tflops,
 int cuda_check(struct backend *be, cudaError_t code, const char *what, struct err *e);
 static inline int cuda_launched(struct backend *be, const char *what, struct err *e) {
     return cuda_check(be, cudaGetLastError(), what, e);
+}
+
+/* Lets a kernel ask for as much shared memory as a block can have. Always as much: a graph may hold launches of other sizes. */
+template <typename F> static inline int cuda_roomy(struct backend *be, F kernel, const char *what, struct err *e) {
+    return cuda_check(be, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, be->smem_max), what,
+                      e);
 }
 
 #include "compute/cuda/inside.h"

@@ -1,24 +1,12 @@
-/* decode.cu - PROJ for up to 16 rows: reading the weights is all the time there is. A block takes tiles of 16 result rows, its
+/* decode.cu - PROJ for up to 4 rows: reading the weights is all the time there is. A block takes tiles of 16 result rows, its
  * warps share the columns. Each lane reads 16 bytes of row g and of row g + 8 of the tile, straight from the packed rows:
  * which columns meet in one mma is free as long as weights and inputs agree, and the layouts of cuda.h are made so that lane t
  * always holds columns 8t..8t+7 of a group of 32. Numbers of 4 and 8 bits become f16 exactly, a group's products are
  * multiplied by its scale in fp32. Of the 8 columns of an mma a row of the step takes two, x = high + low part, so that
- * inputs keep 22 bits (bf16: 16); where shared memory is short, one. From 5 rows on a row takes one column, and inputs come
- * as 16-bit numbers out of the second cache, where they fit whatever their number. */
+ * inputs keep 22 bits (bf16: 16); where shared memory is short, one. */
 #include "compute/cuda/proj.h"
 
-enum {
-    THREADS = 256,
-    WARPS = THREADS / WARP,
-    ROWS = 4,
-    SOME = 16,
-    TILE = 16,
-    UNITS = 4,
-    PAD = 32,
-    GROUP = 32,
-    COLUMNS = 8
-};
-enum number { HALF, BRAIN, BYTE, NIBBLE, SIX };
+enum { THREADS = 256, WARPS = THREADS / WARP, ROWS = 4, TILE = 16, UNITS = 4, PAD = 32, GROUP = 32 };
 
 struct staged { /* one input: `columns` rows of `stride` 16-bit numbers; sums of each group, or NULL */
     uint16_t *x;
@@ -84,17 +72,6 @@ __device__ static uint4 inputs_apart(const struct staged *x, int column) {
 }
 
 /* ---- numbers ---- */
-/* 1024 + n is an f16 whose low bits are n. */
-__device__ static uint32_t bytes_as_half(uint32_t w, int pair, uint32_t offset) {
-    return h2_sub(__byte_perm(w, 0x64646464u, pair ? 0x4342 : 0x4140), offset);
-}
-__device__ static uint32_t nibbles_as_half(uint32_t w, int pair, uint32_t offset) {
-    return h2_sub((w >> 4 * pair & 0x000f000fu) | 0x64006400u, offset);
-}
-__device__ static uint32_t offset_of(enum dtype form) { /* 1024 + zero, twice; exact in f16 */
-    const uint32_t h = 0x6400u + (uint32_t)zero_of(form);
-    return h | h << 16;
-}
 /* Two mma of one group of 32 columns; words u of row g and w of row g + 8. */
 template <int NUMBER>
 __device__ static void group(float c[4], const uint32_t *u, const uint32_t *w, uint4 x, uint32_t offset) {
@@ -164,9 +141,9 @@ __device__ static void unit(float acc[4], const struct matrix *m, const struct s
                    which);
     }
 }
-/* Products of rows row0 (of lane's g) and row1 with every column of N mmas, over this warp's share of the columns. */
-template <int NUMBER, int N>
-__device__ static void tile_dot(float (*acc)[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
+/* Products of rows row0 (of lane's g) and row1 with every column of the mma, over this warp's share of the columns. */
+template <int NUMBER>
+__device__ static void tile_dot(float acc[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
     const int width = NUMBER == NIBBLE ? 128 : NUMBER <= BRAIN ? 32 : 64, units = m->ld / width, t = lane_of() % 4;
     const size_t bytes = row_bytes(m->form, m->ld);
     const char *p = m->p + (size_t)row0 * bytes + 16 * t, *q = m->p + (size_t)row1 * bytes + 16 * t;
@@ -182,20 +159,16 @@ __device__ static void tile_dot(float (*acc)[4], const struct matrix *m, const s
         }
 #pragma unroll
         for (int k = 0; k < UNITS; k++)
-            for (int n = 0; n < N; n++)
-                if (first + k < units) unit<NUMBER>(acc[n], m, &x[n], u[k], w[k], { first + k, row0, row1 });
+            if (first + k < units) unit<NUMBER>(acc, m, x, u[k], w[k], { first + k, row0, row1 });
     }
 }
-template <int N>
-__device__ static void any_tile(float (*acc)[4], const struct dev_term *t, const struct staged *x, int row0, int row1) {
-    switch (t->w.form) {
-    case DTYPE_F16: tile_dot<HALF, N>(acc, &t->w, x, row0, row1); break;
-    case DTYPE_BF16: tile_dot<BRAIN, N>(acc, &t->w, x, row0, row1); break;
-    case DTYPE_Q6_K: tile_dot<SIX, N>(acc, &t->w, x, row0, row1); break;
-    case DTYPE_Q4_0:
-    case DTYPE_Q4_1:
-    case DTYPE_Q4_K: tile_dot<NIBBLE, N>(acc, &t->w, x, row0, row1); break;
-    default: tile_dot<BYTE, N>(acc, &t->w, x, row0, row1); break;
+__device__ static void any_tile(float acc[4], const struct matrix *m, const struct staged *x, int row0, int row1) {
+    switch (number_of(m->form)) {
+    case HALF: tile_dot<HALF>(acc, m, x, row0, row1); break;
+    case BRAIN: tile_dot<BRAIN>(acc, m, x, row0, row1); break;
+    case SIX: tile_dot<SIX>(acc, m, x, row0, row1); break;
+    case NIBBLE: tile_dot<NIBBLE>(acc, m, x, row0, row1); break;
+    default: tile_dot<BYTE>(acc, m, x, row0, row1); break;
     }
 }
 
@@ -231,17 +204,17 @@ __device__ static void sum_tile(const struct few_args *a, const struct dev_seg *
     const int g = lane_of() / 4, t = lane_of() % 4, last = s->t[0].w.rows - 1;
     const int r0 = tile_row(&a->f, s, tile, g), r1 = tile_row(&a->f, s, tile, g + 8);
     for (int k = 0; k < s->terms; k++) {
-        float acc[1][4] = { { 0, 0, 0, 0 } };
+        float acc[4] = { 0, 0, 0, 0 };
         const struct staged x = staged_of(a, s->t[k].in, room);
-        any_tile<1>(acc, &s->t[k], &x, r0 < last ? r0 : last, r1 < last ? r1 : last);
+        any_tile(acc, &s->t[k].w, &x, r0 < last ? r0 : last, r1 < last ? r1 : last);
         float *at = red + (k * WARPS + warp_of()) * TILE * ROWS;
         for (int h = 0; h < 2; h++) { /* rows g and g + 8 */
             float *to = at + (g + 8 * h) * ROWS;
             if (a->both) {
-                to[t] = acc[0][2 * h] + acc[0][2 * h + 1];
+                to[t] = acc[2 * h] + acc[2 * h + 1];
             } else if (t < ROWS / 2) {
-                to[2 * t] = acc[0][2 * h];
-                to[2 * t + 1] = acc[0][2 * h + 1];
+                to[2 * t] = acc[2 * h];
+                to[2 * t + 1] = acc[2 * h + 1];
             }
         }
     }
@@ -286,54 +259,11 @@ __global__ void __launch_bounds__(THREADS, 2) few_kernel(const __grid_constant__
     }
 }
 
-/* ---- 5 to 16 rows ---- */
-struct some_args {
-    struct dev_proj f;
-    int rows, first[SEGS + 1], ld[FEEDS];
-    uint16_t *x[FEEDS];
-};
-template <int N>
-__device__ static void sum_some(const struct some_args *a, const struct dev_seg *s, int tile, float *red) {
-    const int g = lane_of() / 4, t = lane_of() % 4, last = s->t[0].w.rows - 1;
-    const int r0 = tile_row(&a->f, s, tile, g), r1 = tile_row(&a->f, s, tile, g + 8);
-    for (int k = 0; k < s->terms; k++) {
-        float acc[N][4];
-        struct staged x[N];
-        const int in = s->t[k].in;
-        for (int n = 0; n < N; n++) {
-            x[n] = {
-                a->x[in] + (size_t)(COLUMNS * n) * (size_t)a->ld[in], NULL, a->ld[in], a->rows - COLUMNS * n, 0, false
-            };
-            for (int i = 0; i < 4; i++) acc[n][i] = 0;
-        }
-        any_tile<N>(acc, &s->t[k], x, r0 < last ? r0 : last, r1 < last ? r1 : last);
-        float *at = red + (k * WARPS + warp_of()) * TILE * COLUMNS * N;
-        for (int n = 0; n < N; n++)
-            for (int i = 0; i < 4; i++) at[(g + i / 2 * 8) * COLUMNS * N + COLUMNS * n + 2 * t + i % 2] = acc[n][i];
-    }
-}
-template <int N> __global__ void __launch_bounds__(THREADS, 2) some_kernel(const __grid_constant__ struct some_args a) {
-    SMEM(float, red);
-    enum { RED = 2 * WARPS * TILE * COLUMNS * N };
-    if (STOPPED(a.f.step)) return;
-    int parity = 0;
-    for (int tile = (int)blockIdx.x, seg = 0; tile < a.first[a.f.segs]; tile += (int)gridDim.x, parity = !parity) {
-        while (tile >= a.first[seg + 1]) seg++;
-        const struct dev_seg *s = &a.f.seg[seg];
-        sum_some<N>(&a, s, tile - a.first[seg], red + parity * RED);
-        __syncthreads(); /* every warp's sums are there; two tiles on, the first half of red has been read */
-        put_tile(&a.f, s, tile - a.first[seg], red + parity * RED, make_int2(a.rows, COLUMNS * N));
-    }
-}
-
 /* ---- launch ---- */
 static bool takes(const struct dev_proj *f, const struct dev_seg *s) {
     for (int t = 0; t < s->terms; t++)
         if (s->t[t].w.form == DTYPE_F32) return false;
     return !s->rope || (f->head_dim % TILE == 0 && f->rot % TILE == 0);
-}
-static bool minima(enum dtype form) {
-    return form == DTYPE_Q4_1 || form == DTYPE_Q4_K || form == DTYPE_Q5_1 || form == DTYPE_Q5_K;
 }
 /* Where everything lies in shared memory; returns its bytes. 0: the weights over one input do not agree on a kind. */
 static size_t lay_out(struct few_args *a) {
@@ -345,7 +275,7 @@ static size_t lay_out(struct few_args *a) {
             if (used[term->in] && bf16 != a->bf16[term->in]) return 0;
             used[term->in] = true;
             a->bf16[term->in] = bf16;
-            sums[term->in] = sums[term->in] || minima(term->w.form);
+            sums[term->in] = sums[term->in] || has_minima(term->w.form);
         }
     size_t halves = 0;
     for (int k = 0; k < a->f.ins; k++) {
@@ -378,8 +308,7 @@ bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows, stru
         bytes = lay_out(&a);
     }
     if (!bytes || bytes > (size_t)r->be->smem_max) return false;
-    if (cuda_check(r->be, cudaFuncSetAttribute(few_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                   "a product", e) ||
+    if (cuda_roomy(r->be, few_kernel, "a product", e) ||
         cuda_check(r->be, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, few_kernel, THREADS, bytes),
                    "a product", e))
         return true;
@@ -387,55 +316,5 @@ bool cuda_proj_few(const struct run *r, const struct dev_proj *f, int rows, stru
     if (blocks > a.first[f->segs]) blocks = a.first[f->segs];
     launch(few_kernel, dim3((unsigned)blocks), dim3(THREADS), bytes, r->stream, a);
     cuda_launched(r->be, "a product", e);
-    return true;
-}
-static size_t some_bytes(int cols) { return (size_t)SOME * (size_t)((cols + 127) / 128 * 128) * sizeof(uint16_t); }
-size_t cuda_proj_some_scratch(const struct op_call *c) {
-    const struct proj f = proj_of(c);
-    size_t bytes = 0;
-    for (int i = 0; i < f.feeds; i++) bytes += some_bytes(c->m[f.feed[i].x].cols);
-    return bytes;
-}
-template <int N> static void launch_some(const struct run *r, const struct some_args *a, struct err *e) {
-    const size_t bytes = 4 * WARPS * TILE * COLUMNS * N * sizeof(float);
-    int blocks = 1;
-    if (cuda_check(r->be, cudaFuncSetAttribute(some_kernel<N>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                   "a product", e) ||
-        cuda_check(r->be, cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, some_kernel<N>, THREADS, bytes),
-                   "a product", e))
-        return;
-    blocks = (blocks < 1 ? 1 : blocks) * r->be->sms;
-    if (blocks > a->first[a->f.segs]) blocks = a->first[a->f.segs];
-    launch(some_kernel<N>, dim3((unsigned)blocks), dim3(THREADS), bytes, r->stream, *a);
-    cuda_launched(r->be, "a product", e);
-}
-bool cuda_proj_some(const struct run *r, const struct dev_proj *f, int rows, struct err *e) {
-    struct some_args a = {};
-    enum dtype kind[FEEDS] = {};
-    if (rows > SOME) return false;
-    a.f = *f;
-    a.rows = rows;
-    for (int k = 0; k < f->segs; k++) {
-        if (!takes(f, &f->seg[k])) return false;
-        a.first[k + 1] = a.first[k] + (f->seg[k].t[0].w.rows + TILE - 1) / TILE;
-        for (int t = 0; t < f->seg[k].terms; t++) {
-            const struct dev_term *term = &f->seg[k].t[t];
-            const enum dtype want = term->w.form == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F16;
-            if (minima(term->w.form) || (kind[term->in] && kind[term->in] != want)) return false;
-            kind[term->in] = want;
-        }
-    }
-    char *at = r->scratch;
-    for (int k = 0; k < f->ins && !e->code; k++) {
-        a.x[k] = (uint16_t *)at;
-        a.ld[k] = (f->in[k].cols + 127) / 128 * 128;
-        at += some_bytes(f->in[k].cols);
-        if (kind[k]) cuda_proj_feed(r, f, k, rows, { a.x[k], a.ld[k], kind[k] }, e);
-    }
-    if (e->code) return true;
-    if (rows <= COLUMNS)
-        launch_some<1>(r, &a, e);
-    else
-        launch_some<2>(r, &a, e);
     return true;
 }

@@ -72,10 +72,13 @@ __device__ static inline void ldmatrix_x4_trans(uint32_t r[4], const void *row) 
                  : "r"(at)
                  : "memory");
 }
-/* 16 bytes from global into shared memory, there after the wait that covers their commit group (of this thread). */
-__device__ static inline void cp_async16(void *shared, const void *global) {
+/* 4, 8 or 16 bytes from global into shared memory, there after the wait that covers their commit group (of this thread). */
+template <int BYTES> __device__ static inline void cp_async(void *shared, const void *global) {
     const uint32_t at = (uint32_t)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global) : "memory");
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(global), "n"(BYTES) : "memory");
 }
 __device__ static inline void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ static inline void cp_async_wait() { /* all but the last N groups */
@@ -88,6 +91,11 @@ __device__ static inline uint4 load16_stream(const void *p) {
     asm("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
         : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
         : "l"(p));
+    return v;
+}
+/* v, of which the compiler knows nothing more: what follows from it is computed again rather than kept in registers. */
+__device__ static inline int anew(int v) {
+    asm volatile("" : "+r"(v));
     return v;
 }
 /* Asks for the line at p, which must exist, into the second cache; nobody waits for it. */

@@ -21,6 +21,11 @@ static bool sticky(cudaError_t code) {
     case cudaErrorHardwareStackError:
     case cudaErrorAssert:
     case cudaErrorDevicesUnavailable:
+    case 220: /* NvlinkUncorrectable, Contained, ContextIsDestroyed, TensorMemoryLeak, MpsClientTerminated: not in every toolkit */
+    case 226:
+    case 709:
+    case 721:
+    case 810:
     case cudaErrorUnknown: return true;
     default: return false;
     }
@@ -35,11 +40,14 @@ static const char *meaning(cudaError_t code) {
     case cudaErrorIllegalAddress: return "a kernel touched memory that is not its own";
     case cudaErrorDevicesUnavailable: return "the GPU is taken exclusively by another process";
     case cudaErrorUnknown: return "the GPU no longer answers (nvidia-smi and dmesg tell more)";
+    case 802: return "the machine's NVLink switches are not set up: is nvidia-fabricmanager running?";
+    case 803: return "the driver's library and its kernel module are of different versions: restart the machine";
     default: return cudaGetErrorString(code);
     }
 }
 int cuda_check(struct backend *be, cudaError_t code, const char *what, struct err *e) {
     if (code == cudaSuccess) return STATUS_OK;
+    cudaGetLastError(); /* it is kept, and the next launch would be blamed for it */
     const int status = code == cudaErrorMemoryAllocation ? STATUS_DEVMEM : STATUS_DEVICE;
     if (sticky(code) && !be->lost.code)
         err_set(&be->lost, STATUS_DEVICE, "%s: %s (%s)", what, meaning(code), cudaGetErrorName(code));
@@ -50,6 +58,7 @@ static const char *lost(const struct backend *be) { return be->lost.code ? be->l
 /* ---- open ---- */
 static int too_old(cudaError_t code, struct err *e) {
     int driver = 0, runtime = 0;
+    cudaGetLastError();
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (!driver)
@@ -132,6 +141,7 @@ static void *device_alloc(struct backend *be, size_t bytes) {
     }
     if (cudaMemsetAsync(p, 0, bytes, be->stream) == cudaSuccess && cudaStreamSynchronize(be->stream) == cudaSuccess)
         return p;
+    cudaGetLastError();
     cudaFree(p);
     return NULL;
 }
@@ -141,7 +151,10 @@ static void device_free(struct backend *be, void *p, size_t) {
 }
 static struct device_memory memory(struct backend *) {
     size_t free = 0, total = 0;
-    if (cudaMemGetInfo(&free, &total) != cudaSuccess) free = total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) {
+        cudaGetLastError();
+        free = total = 0;
+    }
     return { free, total };
 }
 static void *host_alloc(struct backend *, size_t bytes) {

@@ -23,7 +23,7 @@ __device__ static void fetch(uint16_t *to, const struct attn_side *k, int kv_hea
         const int r = i / chunks, c = i % chunks;
         uint16_t *at = to + spot<HD>(r, c);
         if (r < left)
-            cp_async16(at, from + (size_t)r * k->row_stride + c * CHUNK);
+            cp_async<16>(at, from + (size_t)r * k->row_stride + c * CHUNK);
         else
             *(uint4 *)at = make_uint4(0, 0, 0, 0);
     }
@@ -177,9 +177,7 @@ template <int HD> static bool start(const struct run *r, const struct attn_args 
     const dim3 grid((unsigned)(a->n / a->block * tiles_of(a)), (unsigned)a->heads);
     void (*kernel)(struct attn_args) = flash_kernel<HD>;
     if (bytes > (size_t)r->be->smem_max) return false;
-    if (!cuda_check(r->be, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-                    "attention", e))
-        launch(kernel, grid, dim3(THREADS), bytes, r->stream, *a);
+    if (!cuda_roomy(r->be, kernel, "attention", e)) launch(kernel, grid, dim3(THREADS), bytes, r->stream, *a);
     return true;
 }
 bool cuda_attn_has_tiles(int head_dim) {

@@ -39,20 +39,21 @@ __global__ void unpack_kernel(struct matrix m, int from, uint16_t *to, const str
     for (int c = (int)threadIdx.x; c < m.ld; c += (int)blockDim.x)
         to[(size_t)blockIdx.x * (size_t)m.ld + c] = c < m.cols ? f32_to_f16(weight_at(&m, r, c)) : 0;
 }
-struct finishing {
-    struct dev_proj f;
-    int seg, rows[2]; /* of each term's product */
-    const float *product[2];
-};
-__global__ void finish_kernel(const __grid_constant__ struct finishing a) {
-    const struct dev_seg *s = &a.f.seg[a.seg];
-    const int task = (int)(blockIdx.x * blockDim.x + threadIdx.x), i = (int)blockIdx.y;
+__device__ static float total(const struct products *p, int rows, int i, int r) {
+    float sum = 0;
+    for (int k = 0; k < p->n; k++) sum += p->p[((size_t)k * (size_t)rows + (size_t)i) * (size_t)p->out + r];
+    return sum;
+}
+__global__ void finish_kernel(const __grid_constant__ struct ending a) {
+    const int seg = a.from + (int)blockIdx.z, i = (int)blockIdx.y;
+    const struct dev_seg *s = &a.f.seg[seg];
+    const int task = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (STOPPED(a.f.step) || task >= tasks_of(&a.f, s)) return;
     const int2 r = task_rows(&a.f, s, task);
     float x[2] = { 0, 0 }, y[2] = { 0, 0 };
-    for (int t = 0; t < (s->gate ? 2 : 1); t++) {
-        x[t] = a.product[t][(size_t)i * (size_t)a.rows[t] + r.x];
-        if (r.y >= 0) y[t] = a.product[t][(size_t)i * (size_t)a.rows[t] + r.y];
+    for (int t = 0; t < s->terms; t++) {
+        x[t] = total(&a.of[seg][t], a.rows, i, r.x);
+        if (r.y >= 0) y[t] = total(&a.of[seg][t], a.rows, i, r.y);
     }
     finish(&a.f, s, i, r, x, y);
 }
@@ -67,6 +68,16 @@ int cuda_proj_feed(const struct run *r, const struct dev_proj *f, int k, int row
     if (a.in.norm >= 0) a.norm = f->norm[a.in.norm];
     launch(feed_kernel, dim3((unsigned)rows), dim3(THREADS), THREADS / WARP * sizeof(float), r->stream, a);
     return cuda_launched(r->be, "a product's inputs", e);
+}
+
+int cuda_proj_end(const struct run *r, struct ending *a, int from, int n, struct err *e) {
+    int most = 0;
+    for (int k = from; k < from + n; k++)
+        if (tasks_of(&a->f, &a->f.seg[k]) > most) most = tasks_of(&a->f, &a->f.seg[k]);
+    const dim3 grid((unsigned)((most + THREADS - 1) / THREADS), (unsigned)a->rows, (unsigned)n);
+    a->from = from;
+    launch(finish_kernel, grid, dim3(THREADS), 0, r->stream, *a);
+    return cuda_launched(r->be, "a product's end", e);
 }
 
 /* ---- one PROJ ---- */
@@ -89,7 +100,8 @@ static int feed(struct many *m, int slot, int in, const struct matrix *w, struct
 static int multiply(struct many *m, int slot, const struct matrix *w, float *y, int y_ld, bool add, struct err *e) {
     const enum dtype kind = kind_of(w->form);
     const bool packed = kind == DTYPE_F16 && w->form != DTYPE_F16;
-    const int each = packed ? (int)(SLAB / ((size_t)w->ld * 2)) : w->rows;
+    const int fit = (int)(SLAB / ((size_t)w->ld * 2)) / 64 * 64; /* so that each slab's results begin aligned */
+    const int each = !packed ? w->rows : fit ? fit : 64;
     struct product p = { m->feed[slot], w->p, y, m->rows, 0, w->ld, w->ld, w->ld, y_ld, kind, add, m->workspace };
     for (int from = 0; from < w->rows && !e->code; from += each) {
         p.out = w->rows - from < each ? w->rows - from : each;
@@ -120,19 +132,15 @@ static int straight(struct many *m, const struct dev_seg *s, struct err *e) {
 }
 static int in_two_passes(struct many *m, int seg, struct err *e) {
     const struct dev_seg *s = &m->f->seg[seg];
-    struct finishing a = { *m->f, seg, { 0, 0 }, { NULL, NULL } };
+    struct ending a = { *m->f, {}, m->rows, 0 };
     for (int t = 0; t < s->terms; t++) {
         const int into = s->gate ? t : 0;
-        a.rows[into] = s->t[t].w.rows;
-        a.product[into] = (const float *)m->product[into];
+        a.of[seg][into] = { (const float *)m->product[into], s->t[t].w.rows, 1 };
         if (feed(m, t, s->t[t].in, &s->t[t].w, e) ||
             multiply(m, t, &s->t[t].w, (float *)m->product[into], s->t[t].w.rows, t && !s->gate, e))
             return e->code;
     }
-    const dim3 grid((unsigned)((tasks_of(m->f, s) + THREADS - 1) / THREADS), (unsigned)m->rows);
-    if (m->search) return STATUS_OK;
-    launch(finish_kernel, grid, dim3(THREADS), 0, m->r->stream, a);
-    return cuda_launched(m->r->be, "a product's end", e);
+    return m->search ? STATUS_OK : cuda_proj_end(m->r, &a, seg, 1, e);
 }
 
 /* ---- scratch ---- */
@@ -151,14 +159,15 @@ static struct sizes sizes_of(const struct op_call *c) {
             const enum dtype form = weight_form(w), kind = kind_of(form);
             const size_t ld = ((size_t)w->cols + 127) / 128 * 128, rows = (size_t)c->m[f.seg[i].t[t].x].rows;
             most(&s.feed[t], rows * ld * bytes_of(kind));
-            if (kind == DTYPE_F16 && form != DTYPE_F16) most(&s.slab, SLAB + ld * 2);
+            if (kind == DTYPE_F16 && form != DTYPE_F16) most(&s.slab, SLAB + 64 * ld * 2);
             most(&s.product[t], rows * (size_t)w->rows * sizeof(float));
         }
     return s;
 }
 size_t cuda_proj_many_scratch(const struct backend *, const struct op_call *c) {
     const struct proj f = proj_of(c);
-    if (c->m[f.feed[0].x].rows <= FEW) return 0;
+    const int rows = c->m[f.feed[0].x].rows;
+    if (rows <= FEW || cuda_proj_batch_takes(c, rows)) return 0;
     const struct sizes s = sizes_of(c);
     return up(s.feed[0]) + up(s.feed[1]) + up(s.slab) + up(s.product[0]) + up(s.product[1]) + LT_WORKSPACE;
 }
@@ -189,7 +198,7 @@ int cuda_proj_search(const struct run *r, const struct op_call *c, struct err *e
     const struct mat *x = &c->m[proj_of(c).feed[0].x];
     const int most = x->rows;
     for (int rows = x->dim == DIM_FIXED ? most : SEARCH_FROM; rows < 2 * most && !e->code; rows *= 2)
-        many(r, &f, rows < most ? rows : most, true, e);
+        if (!cuda_proj_batch_takes(c, rows < most ? rows : most)) many(r, &f, rows < most ? rows : most, true, e);
     return e->code;
 }
 int cuda_lt_open(struct backend *be, struct err *e) { return lt_open(&be->lt, e); }

@@ -91,12 +91,12 @@ int cuda_proj(const struct run *r, const struct op_call *c, struct err *e) {
     const struct mat *x = &c->m[p.feed[0].x];
     const int rows = x->dim == DIM_FIXED ? x->rows : r->n[x->dim];
     if (cuda_proj_few(r, &f, rows, e) || e->code) return e->code;
-    if (cuda_proj_some(r, &f, rows, e) || e->code) return e->code;
+    if (cuda_proj_batch(r, &f, rows, e) || e->code) return e->code;
     if (cuda_proj_many(r, &f, rows, e) || e->code) return e->code;
     cuda_proj_any(r, &f, rows, e);
     return e->code;
 }
 size_t cuda_proj_scratch(const struct backend *be, const struct op_call *c) {
-    const size_t some = cuda_proj_some_scratch(c), many = cuda_proj_many_scratch(be, c);
-    return some > many ? some : many;
+    const size_t batch = cuda_proj_batch_scratch(c), many = cuda_proj_many_scratch(be, c);
+    return batch > many ? batch : many;
 }

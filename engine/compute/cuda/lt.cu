@@ -118,13 +118,23 @@ static const cublasLtMatmulAlgo_t *remember(struct lt *t, const struct shape *s,
 /* How many of `most` candidates the library has, best guess first. */
 static int candidates(struct lt *t, const struct call *c, const struct product *p, cublasLtMatmulHeuristicResult_t *out,
                       int most, struct err *e) {
+    static const cublasLtMatmulPreferenceAttributes_t aligned[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                                                                    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                                                                    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                                                                    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
     const size_t bytes = LT_WORKSPACE;
+    const uint32_t alignment = LT_ALIGNMENT; /* else 256 is taken for granted */
     cublasLtMatmulPreference_t preference = NULL;
     int n = 0;
     if (!failed(t->cublasLtMatmulPreferenceCreate(&preference), "an algorithm", e) &&
         !failed(t->cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
                                                         sizeof bytes),
-                "an algorithm", e))
+                "an algorithm", e)) {
+        for (int i = 0; i < 4 && !e->code; i++)
+            failed(t->cublasLtMatmulPreferenceSetAttribute(preference, aligned[i], &alignment, sizeof alignment),
+                   "an algorithm", e);
+    }
+    if (!e->code)
         failed(t->cublasLtMatmulAlgoGetHeuristic(t->handle, c->desc, c->w, c->x, c->y, c->y, preference, most, out, &n),
                "an algorithm", e);
     if (preference) t->cublasLtMatmulPreferenceDestroy(preference);
@@ -191,5 +201,6 @@ void lt_search(struct lt *t, const struct product *p, cudaStream_t stream) {
     if (n) remember(t, &s, &found[best].algo);
     for (int i = 0; i < 2; i++)
         if (at[i]) cudaEventDestroy(at[i]);
+    cudaGetLastError(); /* an algorithm that does not run is no error of the next launch's */
     finish(t, &c);
 }

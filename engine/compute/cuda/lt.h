@@ -3,9 +3,9 @@
 #define JAEDA_COMPUTE_CUDA_LT_H
 #include "compute/cuda/cuda.h"
 
-enum { LT_WORKSPACE = 32 << 20 };
+enum { LT_WORKSPACE = 32 << 20, LT_ALIGNMENT = 16 };
 /* y = x w^T (+ y): x rows x cols, w out x cols, both of one kind (F16, BF16, F32), y rows x out in f32; numbers are summed in
- * f32. Leading dimensions in numbers, 16-byte aligned rows. workspace: LT_WORKSPACE bytes of device memory. */
+ * f32. Leading dimensions in numbers; x, w and y begin at multiples of LT_ALIGNMENT, rows of x and w too. workspace: LT_WORKSPACE bytes of device memory. */
 struct product {
     const void *x, *w;
     float *y;

@@ -11,6 +11,20 @@ struct fed {
     enum dtype kind;
 };
 int cuda_proj_feed(const struct run *r, const struct dev_proj *f, int k, int rows, struct fed to, struct err *e);
+/* What is left of a PROJ when the products of its terms are there, each in n shares that follow each other, of `rows` (of the step) x
+ * `out` numbers. p NULL: it is part of another one. Segments [from, from + n). */
+struct products {
+    const float *p;
+    int out, n;
+};
+struct ending {
+    struct dev_proj f;
+    struct products of[SEGS][2];
+    int rows, from;
+};
+int cuda_proj_end(const struct run *r, struct ending *a, int from, int n, struct err *e); /* gemm.cu */
+/* batch.cu: known before weights are placed. */
+bool cuda_proj_batch_takes(const struct op_call *c, int rows);
 /* A task of a segment is one result row, or (rope) two that turn together: y -1: alone. */
 __host__ __device__ static inline int tasks_of(const struct dev_proj *f, const struct dev_seg *s) {
     return s->rope ? s->t[0].w.rows / f->head_dim * (f->head_dim - f->rot / 2) : s->t[0].w.rows;

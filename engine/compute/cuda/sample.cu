@@ -270,13 +270,13 @@ __device__ static int list(const struct pick_args *a, int i, struct room *m) {
 __device__ static void move_on(const struct pick_args *a, bool listed) {
     struct step *s = a->step;
     const uint64_t now = now_ns();
-    for (int i = 0; i < a->picks; i++) {
-        const int id = a->chosen[i];
-        if (id < 0) {
+    for (int i = 0; i < a->picks; i++)
+        if (a->chosen[i] < 0) { /* then no sequence moves on */
             stop_step(s, STOP_NAN, a->call);
-            break;
+            return;
         }
-        if (listed) continue;
+    for (int i = 0; i < a->picks && !listed; i++) {
+        const int id = a->chosen[i];
         s->row[i] = s->row[s->pick[i]]; /* pick[] ascends: row i is free when it is written */
         a->landing->stamp_ns[s->made % RING] = s->stamp_ns[s->made % RING] = now;
         a->landing->id[s->made % RING] = s->ring[s->made % RING] = s->row[i].id = id;
@@ -286,7 +286,7 @@ __device__ static void move_on(const struct pick_args *a, bool listed) {
         s->pick[i] = i;
         if (s->sampling[i].ban_for > 0 && !--s->sampling[i].ban_for) s->sampling[i].banned = 0;
     }
-    if (!listed && !s->stop) s->n[DIM_ROWS] = a->picks;
+    if (!listed) s->n[DIM_ROWS] = a->picks;
 }
 __device__ static void tell(const struct pick_args *a) {
     __threadfence_system(); /* tokens before their number */

@@ -67,4 +67,28 @@ __device__ static inline float weight_at(const struct matrix *m, int r, int c) {
     return s.x * (float)(n - zero_of(m->form)) + s.y;
 }
 
+/* Pairs of packed numbers of 8 or 4 bits as f16, exactly: 1024 + n is an f16 whose low bits are n. */
+__device__ static inline uint32_t bytes_as_half(uint32_t w, int pair, uint32_t offset) {
+    return h2_sub(__byte_perm(w, 0x64646464u, pair ? 0x4342 : 0x4140), offset);
+}
+__device__ static inline uint32_t nibbles_as_half(uint32_t w, int pair, uint32_t offset) {
+    return h2_sub((w >> 4 * pair & 0x000f000fu) | 0x64006400u, offset);
+}
+__device__ static inline uint32_t offset_of(enum dtype form) { /* 1024 + zero, twice */
+    const uint32_t h = 0x6400u + (uint32_t)zero_of(form);
+    return h | h << 16;
+}
+/* How tensor cores are fed from a form. */
+enum number { HALF, BRAIN, BYTE, NIBBLE, SIX, KINDS };
+__host__ __device__ static inline enum number number_of(enum dtype form) {
+    return form == DTYPE_F16      ? HALF
+           : form == DTYPE_BF16   ? BRAIN
+           : form == DTYPE_Q6_K   ? SIX
+           : unit_of(form) == 128 ? NIBBLE
+                                  : BYTE;
+}
+__host__ __device__ static inline bool has_minima(enum dtype form) {
+    return form == DTYPE_Q4_1 || form == DTYPE_Q4_K || form == DTYPE_Q5_1 || form == DTYPE_Q5_K;
+}
+
 #endif

@@ -451,6 +451,36 @@ static void test_the_ring_wraps(void **state) {
     assert_int_equal(s.made, RING + 10);
     end();
 }
+/* One sequence of three has no finite logits: none moves on, and the op that made them is named. */
+static void test_one_bad_row_of_a_batch(void **state) {
+    (void)state;
+    enum { PICKS = 3, BAD = 1, N = 40 };
+    kit_forget();
+    assert_true(kit_open(NULL, 1));
+    kit_weight(&table, "embed", N, 2, DTYPE_F16, 1);
+    program_init(&p, kit_api, kit_be, PICKS, PICKS, KV);
+    op_embed(&p, program_tmp(&p, DIM_ROWS, PICKS, 2), &table);
+    struct mat y = program_tmp(&p, DIM_PICKS, PICKS, N), x = program_tmp(&p, DIM_PICKS, PICKS, N);
+    program_keep(&p, y);
+    program_keep(&p, x);
+    p.layer = 7;
+    op_add(&p, y, x);
+    p.layer = -1;
+    op_next(&p, y);
+    kit_load((struct program *[]){ &p }, 1);
+    kit_link(&p, NULL);
+    kit_input(&p, y, PICKS);
+    kit_input(&p, x, PICKS);
+    kit_mat(&p, x)[BAD * N + 5] = NAN;
+    struct step s = { .n = { 0 } };
+    struct err e = { 0 };
+    for (int i = 0; i < PICKS; i++) step_rows(&s, one, 1, 4, i * 8, true);
+    assert_int_equal(kit_replay(&p, &s, NULL, &e), STATUS_INVALID);
+    if (!strstr(e.text, "not finite") || !strstr(e.text, "(first in 'residual', layer 7)")) fail_msg("%s", e.text);
+    assert_int_equal(s.made, 0);
+    for (int i = 0; i < PICKS; i++) assert_true(s.row[i].pos == 4 && s.row[i].at == 4 && s.row[i].kv == i * 8);
+    end();
+}
 static void test_no_choice_is_an_error(void **state) {
     (void)state;
     static const float odd[] = { NAN, INFINITY, -INFINITY };
@@ -484,6 +514,7 @@ int main(void) {
         cmocka_unit_test(test_ties_with_the_kth_stay),
         cmocka_unit_test(test_a_large_vocabulary),
         cmocka_unit_test(test_a_seed_gives_the_same_tokens_everywhere),
+        cmocka_unit_test(test_one_bad_row_of_a_batch),
         cmocka_unit_test(test_each_pick_has_its_own_sampling),
         cmocka_unit_test(test_the_ring_wraps),
         cmocka_unit_test(test_no_choice_is_an_error),

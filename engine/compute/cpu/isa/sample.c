@@ -229,17 +229,18 @@ static void next(struct worker *w, const struct op_call *c) {
         listed = true;
         if (!list(w, c, i)) stop(w, STOP_NAN);
     }
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    for (int i = 0; !listed && i < s->n[DIM_PICKS]; i++) { /* pick[] ascends: row i is free when it is written */
-        const int id = choose(w, c, i);
-        if (id < 0) {
+    int id[PICKS_MAX];
+    for (int i = 0; !listed && i < s->n[DIM_PICKS]; i++)
+        if ((id[i] = choose(w, c, i)) < 0) { /* then no sequence moves on */
             stop(w, STOP_NAN);
             return;
         }
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (int i = 0; !listed && i < s->n[DIM_PICKS]; i++) { /* pick[] ascends: row i is free when it is written */
         s->row[i] = s->row[s->pick[i]];
         s->stamp_ns[s->made % RING] = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-        s->row[i].id = s->ring[s->made++ % RING] = id;
+        s->row[i].id = s->ring[s->made++ % RING] = id[i];
         s->row[i].pos++;
         s->row[i].at++;
         s->pick[i] = i;
