@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import sqlite3
+import tempfile
 
 import pytest
 from kernel import executable, text
@@ -114,6 +115,24 @@ def test_a_cache_of_int8_and_what_fits_are_the_devices(machine):
     says(ok(c, "%show"), "sequences reserved 20")
     says(ok(c, "%profile -p 60 -n 4 --runs 1 --batch-size 20"), "prefill: 20 × 60 tokens")
     says(ok(c, f"%fit {TINY} --machine this -c 64"), "this machine: 7.9")  # of the 8 that the stand-in has
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code, words", [(214, "uncorrectable error (ECC)"), (702, "time limit"), (999, "no longer answers")])
+def test_a_fault_ends_the_engine_and_not_the_notebook(machine, tmp_path, code, words):
+    fault = tmp_path / "fault"
+    with tempfile.TemporaryDirectory(prefix="jaeda-test-") as place:  # sockets want short paths
+        c = machine(True, JAEDA_BACKEND=str(EMULATED), JAEDA_ENGINE=f"ipc:{place}", EMU_FAULT=str(fault))
+        ok(c, f"%load {TINY} -c 64")
+        ok(c, "n = 4")
+        fault.write_text(str(code))
+        reply, _ = c.run("%generate -n 40 --ignore-eos hello")
+        assert reply.content["status"] == "error" and words in reply.content["evalue"], reply.content
+        assert not fault.exists()
+        says(ok(c, "!echo $n"), "4")
+        ok(c, f"%load {TINY} -c 64")
+        assert ok(c, "%generate -n $n hello")
+        ok(c, "%engine stop")
 
 
 def test_a_cache_of_int8_needs_a_gpu(machine):
