@@ -21,18 +21,20 @@
 enum {
     ENGINE_STOPS = 16, /* of one request at most: stop strings, stop ids */
     ENGINE_BEAMS = 16,
-    ENGINE_LANES = 8 /* of one connection */
+    ENGINE_LANES = 8,  /* of one connection */
+    ENGINE_IMAGES = 16 /* of one request, and of one conversation */
 };
 enum engine_req_kind {
     ENGINE_REQ_LOAD,     /* -> PROGRESS*, MODELS (one row), DONE */
     ENGINE_REQ_UNLOAD,   /* -> MODELS (one row: what was given back), DONE */
-    ENGINE_REQ_GENERATE, /* -> PROGRESS*, TEXT*, DONE. A cancelled one ends in DONE with stop CANCELLED */
+    ENGINE_REQ_GENERATE, /* -> PROGRESS*, TEXT*, VIEW*, DONE. A cancelled one ends in DONE with stop CANCELLED */
     ENGINE_REQ_PROFILE,  /* -> PROGRESS*, PROFILE, DONE */
     ENGINE_REQ_RESET,    /* forget a session -> DONE */
     ENGINE_REQ_STATUS,   /* -> MODELS (the loaded ones), SYSTEM, DONE */
     ENGINE_REQ_MODELS,   /* -> MODELS (every model known or found on this disk), DONE */
     ENGINE_REQ_SHOW,     /* -> MODELS (one row, from the file alone when it is not loaded), DONE */
     ENGINE_REQ_FIT,      /* -> FIT, DONE. Reads no weights; the first one measures this machine */
+    ENGINE_REQ_LOOK,     /* decodes pictures, for people to see -> VIEW*, DONE. Needs no model */
     ENGINE_REQ_ENGINE,   /* sets the idle limit, or ends the process -> SYSTEM, DONE */
     ENGINE_REQ_KINDS
 };
@@ -42,6 +44,18 @@ enum engine_req_kind {
 struct engine_message {
     const char *role, *text;
     size_t len;
+};
+/* A picture file (JPEG, PNG, WebP) of a GENERATE or LOOK. message: the user's message that it belongs to, in front of its
+ * text; several of one message stand in the order of the list. */
+struct engine_image {
+    const char *name, *bytes; /* name: for people, "photo.jpg" */
+    size_t n;
+    int message;
+};
+/* Views that a GENERATE is to send of its pictures behind the text: ored. */
+enum {
+    ENGINE_SHOW_INPUT = 1,    /* what the image encoder was given */
+    ENGINE_SHOW_ATTENTION = 2 /* where the image encoder looked, and where the answer did */
 };
 /* temperature 0 is greedy. top_k 0, top_p 1, min_p 0, typical_p 1, repetition_penalty 1: off. */
 struct engine_sampling {
@@ -59,7 +73,7 @@ struct engine_beams {
 /* Borrowed for the call of engine_submit; zero or NULL means the default everywhere. */
 struct engine_req {
     enum engine_req_kind kind;
-    int lane; /* 0 .. ENGINE_LANES - 1: LOAD, UNLOAD, GENERATE, PROFILE, RESET, FIT. A lane has KV caches of its own */
+    int lane; /* 0 .. ENGINE_LANES - 1: all but STATUS, MODELS, SHOW and ENGINE. A lane has KV caches of its own */
     const char
         *model; /* LOAD, SHOW: catalogue name, alias or path; others: a loaded model's name, NULL: the last loaded */
     const char
@@ -70,6 +84,11 @@ struct engine_req {
     const char *load_format;    /* LOAD: "auto", or "dummy": the true shape with random weights, no file needed */
     int max_model_len;          /* LOAD: tokens of a sequence to reserve; 0: the model's context, shrunk to what fits */
     int max_sequences;          /* LOAD: how many sequences of them; 0: 1 */
+    /* LOAD, FIT of a MiniGPT-4: its parts where they are not found beside each other or by the catalogue's names: paths,
+     * llm also a model's name. vision_dtype: of the image encoder, "auto", "fp32", "fp16", "bf16", "int8"; NULL: auto,
+     * as the checkpoint has it (fp16), on a CPU that computes bf16 faster that. */
+    const char *vit, *qformer, *projector, *llm, *vision_dtype;
+    int max_images; /* LOAD: pictures that one conversation may hold; 0: 4 */
     /* Where names are looked up, as "HOME=...\nHF_HOME=...": the resident engine has another environment than the
      * notebook. NULL: that of the calling process. A relative path in model is the calling process' too. */
     const char *environment;
@@ -80,7 +99,14 @@ struct engine_req {
     bool gpus;           /* STATUS: with what every card tells of itself */
     const struct engine_message *message; /* GENERATE, PROFILE: the whole conversation so far, or one raw text */
     int messages;
-    const char *template_name; /* GENERATE: NULL: the model's own */
+    const char *template_name;        /* GENERATE: NULL: the model's own */
+    const struct engine_image *image; /* GENERATE: in the order of their messages; LOOK */
+    int images;
+    int look_px;   /* LOOK: longest side of what is sent, never more than the picture's own; 0: 512 */
+    unsigned show; /* GENERATE: ENGINE_SHOW_... */
+    /* GENERATE: as the model's authors sample, where the catalogue says how (sampling, and max_new_tokens when that is 0);
+     * else `sampling` counts. */
+    bool own_sampling;
     struct engine_sampling sampling;
     struct engine_beams beams;
     const char *const *stop; /* GENERATE: strings that end the text; they are not part of it */
@@ -89,6 +115,7 @@ struct engine_req {
     int stop_ids;
     int max_new_tokens, min_new_tokens; /* max 0: 128 */
     bool ignore_eos;
+    bool vision_only;  /* PROFILE: nothing but the image path */
     int prompt_tokens; /* PROFILE: length of a synthetic prompt when no message is given; 0: 512, cut to the context */
     int runs;          /* PROFILE: repetitions; 0: 3 */
     int batch_size;    /* PROFILE: sequences that decode side by side, each behind a copy of the prompt; 0: 1 */
@@ -122,6 +149,10 @@ struct engine_model {
     double disk_ms, copy_ms, pack_ms; /* of the load, side by side: waiting for files, copying to a device, packing */
     bool from_page_cache;             /* most of the file was in the page cache before the load */
     char notice[200];                 /* such as "context shrunk from 8192 to 4096 tokens to fit" */
+    /* Of a model that sees; image_tokens 0: it reads text alone. weight_bytes and arena_bytes count the image path too. */
+    char vision[64], vision_dtype[8], vit[512], qformer[512], projector[512]; /* vision: "EVA ViT-g/14, 224 px" */
+    int image_px, image_tokens, max_images;
+    uint64_t vision_bytes, vision_work_bytes; /* weights and work area of the image path */
 };
 /* An NVIDIA card as its driver describes it. What it does not tell is absent: NAN or "". */
 enum { ENGINE_GPU_PROCESSES = 8 };
@@ -166,6 +197,7 @@ struct engine_fit_row {
     char dtype[16];
     int context, batch;
     uint64_t weight_bytes, kv_bytes, work_bytes, total_bytes;
+    uint64_t vision_bytes; /* of the weights, the image path's */
     bool fits;
     int max_context; /* largest that fits at this batch, 0: not even one row; never above the model's own */
     double ceiling;  /* tok/s of all sequences together, from bandwidth alone with the context full; 0: unknown */
@@ -198,8 +230,32 @@ struct engine_done {
     struct engine_beams beams;
     double beam_score; /* of the text that was taken */
     char model[64], template_name[24];
+    /* Pictures of the conversation: how many, how many of them were encoded now (the others were known by their content), the
+     * prompt's tokens that stand for them; summed over those that were encoded: reading the file, resizing, image encoder,
+     * Q-Former or the joining of neighbours, projection. ttft counts them all. */
+    int images, images_encoded, image_tokens;
+    double image_decode_ms, image_resize_ms, image_encode_ms, image_merge_ms, image_project_ms;
 };
-enum engine_phase { ENGINE_PREFILL, ENGINE_DECODE };
+/* One picture of a GENERATE or LOOK, or what was seen in it. */
+enum engine_view_kind {
+    ENGINE_VIEW_PICTURE, /* the file, upright, scaled to look_px */
+    ENGINE_VIEW_INPUT,   /* what the image encoder was given */
+    ENGINE_VIEW_ENCODER, /* attention of the encoder's class token in its last block, mean of the heads */
+    ENGINE_VIEW_ANSWER /* attention of the answer's tokens to this picture's, mean over tokens, heads and some layers */
+};
+struct engine_view {
+    enum engine_view_kind kind;
+    int image;                             /* of the request's list */
+    char name[128], format[8], about[160]; /* format: "JPEG"; about: one line on how it was made */
+    int file_width, file_height;           /* upright */
+    int width, height;                     /* of rgb, or of heat */
+    const char *rgb;                       /* PICTURE, INPUT: 3 bytes a pixel, rows from the top; else NULL */
+    size_t rgb_bytes;
+    const float *heat; /* ENCODER, ANSWER: width * height shares from the top, of sum 1; else NULL */
+    int heats;
+    double share; /* ANSWER: of its attention, what goes to this picture: 0..1 */
+};
+enum engine_phase { ENGINE_PREFILL, ENGINE_DECODE, ENGINE_VISION, ENGINE_PHASES };
 struct engine_profile_row { /* one recorded call of the fused program, averaged over the runs */
     enum engine_phase phase;
     int layer; /* -1: outside the stack */
@@ -210,16 +266,21 @@ struct engine_profile {
     const struct engine_profile_row *row;
     int rows, runs, warmups, threads, batch_size;
     int prompt_tokens, decode_steps, context; /* context: KV length at the middle of the measured decode steps */
-    /* Per step (the prefill of all prompts; a token for each): mean and standard deviation over runs of the unprofiled wall time, the
+    /* Per step (the prefill of all prompts; a token for each; one picture from its pixels to rows of the prompt): mean and standard deviation over runs of the unprofiled wall time, the
      * mean of the profiled wall time, the sum of spans. */
-    double wall_ms[2], wall_sd_ms[2], profiled_ms[2], spans_ms[2];
+    double wall_ms[ENGINE_PHASES], wall_sd_ms[ENGINE_PHASES], profiled_ms[ENGINE_PHASES], spans_ms[ENGINE_PHASES];
     double waited_ms;               /* while other jobs computed: they share caches and clocks, the numbers are worse */
     double stream_gbs, peak_gflops; /* measured in the same job; peak: of the arithmetic that these weights need */
     char peak_kind[8];              /* "int8", "bf16" or "fp32": which arithmetic that is */
-    bool dummy;                     /* random weights */
+    bool vision, vision_only;       /* the image path was measured; nothing else was */
+    double vision_peak_gflops;
+    char vision_peak_kind[8], vision_dtype[8];
+    int image_tokens;
+    double image_resize_ms; /* of a picture of 1,920 x 1,080 */
+    bool dummy;             /* random weights */
     char dtype[16], isa[96], model[64];
     bool gpu;                        /* it computed; else the CPU did, and nothing of what follows is there */
-    double energy_j[2];              /* per step, as wall_ms; NAN: the card does not count */
+    double energy_j[ENGINE_PHASES];  /* per step, as wall_ms; NAN: the card does not count */
     struct engine_gpu before, after; /* the runs; name and pci "": the driver does not tell of the card */
 };
 
@@ -230,6 +291,7 @@ enum engine_event_kind {
     ENGINE_EV_MODELS,
     ENGINE_EV_SYSTEM,
     ENGINE_EV_FIT,
+    ENGINE_EV_VIEW,
     ENGINE_EV_DONE,
     ENGINE_EV_FAIL
 };
@@ -255,6 +317,7 @@ struct engine_event {
         } models;
         struct engine_system system;
         struct engine_fit fit;
+        struct engine_view view;
         struct engine_done done;
         struct err fail;
     } u;

@@ -9,7 +9,8 @@ venv=$root/.venv
 python=$venv/bin/python
 model_dir=${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/jaeda/models
 build_packages=(build-essential cmake ninja-build pkg-config libzmq3-dev libjansson-dev libssl-dev libpcre2-dev
-    libutf8proc-dev libsqlite3-dev libturbojpeg0-dev libpng-dev libwebp-dev uthash-dev python3 python3-venv ca-certificates)
+    libutf8proc-dev libsqlite3-dev libturbojpeg0-dev libpng-dev libwebp-dev libxxhash-dev libcurl4-openssl-dev uthash-dev
+    python3 python3-venv ca-certificates)
 
 say() { printf '%s\n' "$*"; }
 die() {

@@ -20,8 +20,8 @@ struct backend; /* one per device */
 struct slab;    /* the packed weights of one placement */
 enum { BACKEND_ABI = 1, AHEAD_MAX = 4 };
 
-/* A device. Its functions belong to one thread at a time; only the stop word of a step may be touched meanwhile. What a
- * backend that computes in the host's memory leaves out (NULL) is said at each. */
+/* A device. Its functions belong to one thread at a time; meanwhile only the stop word of a step may be touched, and alloc and
+ * free called where `memory` is NULL. What a backend that computes in the host's memory leaves out (NULL) is said at each. */
 struct backend_api {
     int abi;
     const char *name;

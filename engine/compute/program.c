@@ -62,7 +62,7 @@ struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols) {
 }
 static struct mat kv_mat(struct program *p, int cols, int ld,
                          enum dtype dt) { /* whole tiles of 16 rows: keys lie across */
-    return new_mat(p, REGION_KV, (struct mat){ NULL, 0, (p->kv_rows + 15) / 16 * 16, cols, ld, DIM_KV, dt });
+    return new_mat(p, REGION_KV, (struct mat){ NULL, 0, program_kv_rows(p->kv_rows), cols, ld, DIM_KV, dt });
 }
 struct mat program_kv(struct program *p, int cols, int head_dim) {
     return kv_mat(p, cols, head_dim, p->kv);
@@ -165,10 +165,17 @@ int program_get(const struct program *p, struct mat m, float *to, size_t n, stru
     memcpy(to, program_at(p, m), n * sizeof *to);
     return STATUS_OK;
 }
-int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
-    if (p->api->put) return p->api->put(p->be, program_at(p, m), from, n * sizeof *from, e);
-    memcpy(program_at(p, m), from, n * sizeof *from);
+static int put(const struct program *p, float *to, const float *from, size_t n, struct err *e) {
+    if (p->api->put) return p->api->put(p->be, to, from, n * sizeof *from, e);
+    memcpy(to, from, n * sizeof *from);
     return STATUS_OK;
+}
+int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e) {
+    return put(p, program_at(p, m), from, n, e);
+}
+int program_put_rows(const struct program *p, struct mat m, int first, const float *from, int rows, struct err *e) {
+    const size_t cols = (size_t)m.cols;
+    return put(p, program_at(p, m) + (size_t)first * cols, from, (size_t)rows * cols, e);
 }
 
 struct tally { /* rows[DIM_KV]: cache rows read; ctx: sum over query rows */
@@ -280,15 +287,19 @@ static int outcome(struct program *p, struct step *s, struct err *e) {
     if (why == STOP_CANCEL) return err_set(e, STATUS_CANCELLED, "cancelled");
     const struct op_call *at = &p->call[stop >> 8];
     const struct op_call *first = why == STOP_NAN ? blame(p, s) : NULL;
-    err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
-    const size_t n = e ? strlen(e->text) : 0;
-    if (first && e) snprintf(e->text + n, sizeof e->text - n, " (first in '%s', layer %d)", first->label, first->layer);
-    return e ? e->code : STATUS_INVALID;
+    if (why != STOP_NAN) return err_set(e, STATUS_INVALID, "'%s', layer %d: %s", at->label, at->layer, stop_text[why]);
+    if (!first) return err_set(e, STATUS_FORMAT, "%s", stop_text[why]);
+    return err_set(e, STATUS_FORMAT, "%s (the first number that is none comes from '%s', layer %d)", stop_text[why],
+                   first->label, first->layer);
 }
 /* The replay choke point. Profile marks and golden dumps need nothing from a backend but "run calls [i, j)". */
 int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e) {
     if (check(p, s, e)) return e->code;
     if (w ? watched(p, s, w, e) : p->api->replay(p->be, p, s, 0, p->n, e)) return e->code;
+    return outcome(p, s, e);
+}
+int program_replay_part(struct program *p, struct step *s, int from, int to, struct err *e) {
+    if (check(p, s, e) || p->api->replay(p->be, p, s, from, to, e)) return e->code;
     return outcome(p, s, e);
 }
 int program_launch(struct program *p, struct step *s, struct err *e) {

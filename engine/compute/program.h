@@ -25,8 +25,9 @@ struct program {
     void *linked;       /* the backend's own, from link to unlink */
     int flying;         /* runs launched and not landed */
     struct mat history; /* token ids of every KV row; cols 0: no EMBED yet */
-    struct mat images;  /* image_rows rows, with the KV pool and as lasting; zero at first, program_put fills them */
-    struct err err;     /* first failure of the recording; later ops do nothing */
+    struct mat
+        images;     /* image_rows rows, with the KV pool and as lasting; zero at first, program_put_rows fills them */
+    struct err err; /* first failure of the recording; later ops do nothing */
 };
 
 /* Life: init, record (op_*), fuse, plan -> need[] is known; api->place, api->fill of each weight; link; replay many
@@ -44,6 +45,8 @@ int program_link(struct program *p, void *arena, void *kv, struct err *e);
 void program_unlink(struct program *p);
 
 struct mat program_tmp(struct program *p, enum dim dim, int rows, int cols);
+/* The rows that a KV pool of n tokens has: vectors hold 16 of them. */
+static inline int program_kv_rows(int n) { return (n + 15) / 16 * 16; }
 /* One half of a layer's cache: kv_rows rows for all sequences, cols / head_dim heads. */
 struct mat program_kv(struct program *p, int cols, int head_dim);
 void program_keep(struct program *p, struct mat m);       /* input or output: lives through the whole program */
@@ -52,6 +55,8 @@ float *program_at(const struct program *p, struct mat m); /* device address of a
 /* n numbers of a kept mat of the arena from the first on, to and from the host. */
 int program_get(const struct program *p, struct mat m, float *to, size_t n, struct err *e);
 int program_put(const struct program *p, struct mat m, const float *from, size_t n, struct err *e);
+/* Whole rows of it, from row `first` on. */
+int program_put_rows(const struct program *p, struct mat m, int first, const float *from, int rows, struct err *e);
 
 /* One observed call; bytes and flops are true for the step that was run. */
 struct span {
@@ -68,6 +73,9 @@ struct watch {
 /* Runs one step. w NULL: one launch of the whole program; else call by call, observed. 0, or the code in e:
  * STATUS_CANCELLED after step_cancel(), STATUS_INVALID for too many rows, a bad token id or a full KV pool. */
 int program_replay(struct program *p, struct step *s, struct watch *w, struct err *e);
+/* Calls [from, to) alone, in order, of a program without NEXT on a device that computes in the host's memory: what a long step is made
+ * of, so that others may compute between its parts. */
+int program_replay_part(struct program *p, struct step *s, int from, int to, struct err *e);
 /* Decoding without waiting for each token: up to AHEAD_MAX runs of a program that ends in NEXT are launched, each going on
  * from the one before; program_land waits for the oldest, after which *s is as program_replay would have left it. *s and
  * its program are touched by nothing else while runs fly; what a run needs of *s is read when the first is launched. The

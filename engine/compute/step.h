@@ -21,14 +21,15 @@ enum {
 enum dim { DIM_FIXED, DIM_ROWS, DIM_PICKS, DIM_KV, DIM_COUNT };
 
 /* temperature 0: greedy. top_k 0, top_p 0 or 1, min_p 0, typical_p 0 or 1, repetition_penalty 0 or 1: off; they apply in
- * transformers' order: penalty, bans, temperature, top-k, top-p, min-p, typical-p. rng is seeded by the host and carried
+ * transformers' order: penalty, bans, temperature, top-k, top-p, min-p, typical-p. The penalty counts the tokens of the sequence's row 0
+ * and of its rows from penal_from on (0: all; behind a prompt, it leaves that out but for its first token). rng is seeded by the host and carried
  * on by each draw. ban[0..banned) are not chosen, for ban_for more draws (NEXT counts down) or always (0), nor are ids
  * from limit on (0: no limit): rows of the embedding that no token stands for. candidates > 0 (up to CANDIDATES_MAX, of the first BEAMS_MAX picks): nothing is chosen for any pick
  * and the step is not moved on; the so many likeliest tokens (by log-softmax over all rows, then penalty and bans as
  * transformers' beam search applies them) go to step.candidate, best first, the lower id first of equals. */
 struct sampling {
     float temperature, top_p, min_p, typical_p, repetition_penalty;
-    int top_k, limit, candidates;
+    int top_k, limit, candidates, penal_from;
     uint64_t rng;
     int banned, ban_for, ban[BANNED_MAX];
 };
@@ -64,7 +65,7 @@ struct step {
     X(CANCEL, "cancelled")                                                                                             \
     X(TOKEN, "a token id lies outside the vocabulary")                                                                 \
     X(KV, "the KV cache is full")                                                                                      \
-    X(NAN, "the logits are not finite: the weights may be damaged")
+    X(NAN, "the logits are not finite: the weights may be damaged; download the model again")
 enum stop {
 #define X(id, text) STOP_##id,
     STOP_MAP(X)
@@ -79,6 +80,7 @@ static inline bool step_sees(const struct step *s, const struct step_row *r, int
     const int bit = t - s->mask[r->mask - 1].from;
     return s->mask[r->mask - 1].bits[bit / 32] >> bit % 32 & 1;
 }
+static inline bool step_penal(const struct sampling *g, int t) { return !t || t >= g->penal_from; }
 /* Appends tokens id[0..n) of one sequence from position pos on to a zeroed or growing step; kv: its first row in the
  * pool. pick: the last of them is picked (its sampling is left as it is). The caller keeps within ROWS_MAX. */
 void step_rows(struct step *s, const int *id, int n, int pos, int kv, bool pick);

@@ -35,8 +35,10 @@ const struct catalog_entry *catalog_at(int i) {
     const struct catalog_entry *table = catalog_table(&n);
     return i >= 0 && i < n ? &table[i] : NULL;
 }
-int catalog_fetch(const char *repo, const char *revision, char *out, size_t room) {
-    return snprintf(out, room, "hf download %s%s%s --include \"*.json\" \"*.safetensors\" \"tokenizer.model\"", repo,
+int catalog_fetch(const char *repo, const struct catalog_entry *entry, const char *revision, char *out, size_t room) {
+    const char *weights = entry && entry->weights ? entry->weights : "*.safetensors";
+    /* Patterns before the options: hf 0.36 takes none behind them, hf 2 only one behind an --include (both tried). */
+    return snprintf(out, room, "hf download %s \"*.json\" \"%s\" \"tokenizer.model\"%s%s", repo, weights,
                     revision ? " --revision " : "", revision ? revision : "");
 }
 

@@ -13,10 +13,18 @@ struct catalog_entry {
     const char *template_name, *system;  /* default template and system message (NULL: none) */
     const char *stop[CATALOG_STOPS + 1]; /* texts that end every answer of this model; NULL after the last */
     int stop_id[CATALOG_STOPS], stop_ids;
-    const char *get;   /* the exact command that fetches it */
-    const char *gated; /* what to do first where the repository asks for consent; NULL: nothing */
+    const char *weights; /* pattern of the weight files in repo; NULL: "*.safetensors" */
+    const char *get;     /* the exact command that fetches it */
+    const char *gated;   /* what to do first where the repository asks for consent; NULL: nothing */
     const char *about;
-    struct model_config config; /* its true shape */
+    /* Of a MiniGPT-4, else NULL: which image path ("llama2", "vicuna-7b", "vicuna-13b", "v2"), its language model (a name of this
+     * catalogue), and the files of its other parts as their authors call them (qformer NULL: it has none). */
+    const char *vision, *llm, *vit, *qformer, *projector;
+    struct catalog_sampling { /* as the authors' own program samples; max_new_tokens 0: not said */
+        float temperature, top_p, repetition_penalty;
+        int top_k, max_new_tokens;
+    } sampling;
+    struct model_config config; /* its true shape; of a MiniGPT-4: its language model's */
 };
 /* The built-in catalogue. Reading it the first time may fail for memory only: then it is empty. Any thread. */
 int catalog_count(void);
@@ -40,6 +48,22 @@ int catalog_folders(char out[CATALOG_FOLDERS][CATALOG_PATH]);
  * holds the exact command that fetches it and, for gated ones, what to accept and set. */
 int catalog_resolve(const char *name, const char *revision, char path[CATALOG_PATH], const struct catalog_entry **entry,
                     struct err *e);
+
+/* Where the parts of a MiniGPT-4 lie; "": nowhere, or not needed. */
+struct catalog_parts {
+    char llm[CATALOG_PATH], vit[CATALOG_PATH], qformer[CATALOG_PATH], projector[CATALOG_PATH];
+    const struct catalog_entry *entry, *llm_entry; /* the catalogue's, or NULL */
+};
+struct catalog_given { /* what the user named of them; NULL: to be found */
+    const char *llm, *vit, *qformer, *projector;
+};
+/* 1: name is a MiniGPT-4 (a catalogue name, a folder that holds its parts, or any model with given->vit or ->projector,
+ * which is then its language model) and out says where its parts lie; 0: it is none; < 0: an error that names what is
+ * missing and the command that fetches it. Parts that nobody named are looked for by the catalogue's file names: in the
+ * folder itself, beside each other, in the model folders and their sub-folders of that name. all false: what is not there
+ * stays "" (made-up weights, %fit). */
+int catalog_parts(const char *name, const char *revision, const struct catalog_given *given, bool all,
+                  struct catalog_parts *out, struct err *e);
 
 struct catalog_file {
     char path[CATALOG_PATH], name[64]; /* name: what %load takes: the catalogue's, the repository's, or the file's */

@@ -50,6 +50,47 @@ static int read_stops(struct pool *p, const json_t *o, struct catalog_entry *ent
     }
     return 0;
 }
+/* What its authors do not say is off. */
+static int read_sampling(struct pool *p, const json_t *o, struct catalog_sampling *s) {
+    const json_t *v = json_object_get(o, "sampling"), *top_k = json_object_get(v, "top_k");
+    const json_t *most = json_object_get(v, "max_new_tokens");
+    const struct {
+        const char *key;
+        float *to, otherwise;
+    } numbers[] = { { "temperature", &s->temperature, 0 },
+                    { "top_p", &s->top_p, 1 },
+                    { "repetition_penalty", &s->repetition_penalty, 1 } };
+    if (v && !json_is_object(v)) return wrong(p, "sampling", "is no object");
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && v; i++) {
+        const json_t *x = json_object_get(v, numbers[i].key);
+        const double value = x ? json_number_value(x) : (double)numbers[i].otherwise;
+        if ((x && !json_is_number(x)) || !(value >= 0 && value <= 100))
+            return wrong(p, numbers[i].key, "is no number from 0 to 100");
+        *numbers[i].to = (float)value;
+    }
+    if ((top_k && !json_is_integer(top_k)) || (most && !json_is_integer(most)))
+        return wrong(p, "top_k or max_new_tokens", "is no whole number");
+    s->top_k = (int)json_integer_value(top_k);
+    s->max_new_tokens = (int)json_integer_value(most);
+    if (s->top_k < 0 || s->max_new_tokens < 0) return wrong(p, "top_k or max_new_tokens", "is below 0");
+    return 0;
+}
+static int read_vision(struct pool *p, const json_t *o, struct catalog_entry *entry) {
+    const json_t *v = json_object_get(o, "vision");
+    if (!v) return 0;
+    const struct {
+        const char *key, **to;
+    } texts[] = { { "variant", &entry->vision },
+                  { "llm", &entry->llm },
+                  { "vit", &entry->vit },
+                  { "qformer", &entry->qformer },
+                  { "projector", &entry->projector } };
+    int rc = json_is_object(v) ? 0 : wrong(p, "vision", "is no object");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && !rc; i++) rc = read_text(p, v, texts[i].key, texts[i].to);
+    if (!rc && (!entry->vision || !entry->llm || !entry->vit || !entry->projector))
+        rc = wrong(p, "variant, llm, vit or projector", "is missing");
+    return rc;
+}
 static int read_entry(struct pool *p, const json_t *o, struct catalog_entry *entry) {
     char label[LABEL];
     p->entry = "an entry";
@@ -60,17 +101,20 @@ static int read_entry(struct pool *p, const json_t *o, struct catalog_entry *ent
     p->entry = entry->name;
     const struct {
         const char *key, **to;
-    } texts[] = { { "aliases", &entry->aliases }, { "repo", &entry->repo },
-                  { "file", &entry->file },       { "template", &entry->template_name },
-                  { "system", &entry->system },   { "get", &entry->get },
-                  { "gated", &entry->gated },     { "about", &entry->about } };
+    } texts[] = {
+        { "aliases", &entry->aliases }, { "repo", &entry->repo },
+        { "file", &entry->file },       { "template", &entry->template_name },
+        { "system", &entry->system },   { "get", &entry->get },
+        { "gated", &entry->gated },     { "about", &entry->about },
+        { "weights", &entry->weights },
+    };
     for (size_t i = 0; i < sizeof texts / sizeof *texts && !rc; i++) rc = read_text(p, o, texts[i].key, texts[i].to);
     if (rc) return rc;
     if (!entry->aliases) entry->aliases = "";
     if (!entry->template_name || !entry->about) return wrong(p, "template or about", "is missing");
     if (!entry->get && entry->repo) {
         char get[FETCH + 100];
-        const int n = catalog_fetch(entry->repo, NULL, get, sizeof get);
+        const int n = catalog_fetch(entry->repo, entry, NULL, get, sizeof get);
         if (n < 0 || (size_t)n >= sizeof get) return wrong(p, "repo", "is too long");
         entry->get = keep(p, get, (size_t)n);
     }
@@ -81,7 +125,9 @@ static int read_entry(struct pool *p, const json_t *o, struct catalog_entry *ent
     snprintf(entry->config.name, sizeof entry->config.name, "%s", entry->name);
     const char *licence = json_string_value(json_object_get(o, "licence"));
     snprintf(entry->config.license, sizeof entry->config.license, "%s", licence ? licence : "");
-    return read_stops(p, o, entry);
+    rc = read_stops(p, o, entry);
+    if (!rc) rc = read_sampling(p, o, &entry->sampling);
+    return rc ? rc : read_vision(p, o, entry);
 }
 static int read_all(struct catalog_entry **out, const json_t *list, size_t n, struct err *e) {
     const size_t count = json_array_size(list);

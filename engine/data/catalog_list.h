@@ -27,8 +27,9 @@ bool catalog_word(const struct catalog_entry *entry, int k, char word[CATALOG_WO
 /* The entry that has exactly this word, any case. */
 const struct catalog_entry *catalog_exact(const struct catalog_entry *table, int n, const char *name);
 const struct catalog_entry *catalog_table(int *n);
-/* The command that fetches a repository, which is known to be a valid name. Returns like snprintf. */
-int catalog_fetch(const char *repo, const char *revision, char *out, size_t room);
+/* The command that fetches a repository, which is known to be a valid name; entry: the catalogue's, or NULL. Returns like
+ * snprintf. */
+int catalog_fetch(const char *repo, const struct catalog_entry *entry, const char *revision, char *out, size_t room);
 bool catalog_starts(const struct catalog_entry *entry, const char *name);
 
 /* The nearest word to a name that was not found. */

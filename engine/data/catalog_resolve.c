@@ -65,7 +65,7 @@ static int not_here(const struct wanted *w, const struct catalog_entry *entry, c
     const char *known = entry ? entry->name : repo, *command = entry ? entry->get : get;
     if (entry) repo = entry->repo;
     if (repo && (!entry || w->revision)) {
-        catalog_fetch(repo, w->revision, get, sizeof get);
+        catalog_fetch(repo, entry, w->revision, get, sizeof get);
         command = get;
     }
     if (entry && entry->gated)
@@ -84,7 +84,7 @@ static int take(const struct wanted *w, const struct catalog_item *item, char pa
     }
     struct err why = { 0 };
     const int rc = hub_snapshot(item->file.path, w->revision, snapshot, &why);
-    catalog_fetch(item->repo, w->revision, get, sizeof get);
+    catalog_fetch(item->repo, item->file.entry, w->revision, get, sizeof get);
     if (rc == STATUS_NOTFOUND) return err_set(w->e, rc, "%s: %s; get it with: %s", item->repo, why.text, get);
     return err_set(w->e, rc ? rc : STATUS_BUSY, "%s: %s", item->repo, rc ? why.text : "is changing; try again");
 }

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -93,6 +94,10 @@ static int open_single(struct checkpoint *c, struct err *e) {
     if (!rc) rc = checkpoint_read_file(c, 0, c->path, e);
     return rc ? rc : checkpoint_gather(c, e);
 }
+bool checkpoint_is_shard(const char *path) {
+    const char *slash = strrchr(path, '/'), *of = strstr(slash ? slash : path, "-of-");
+    return of && of > path && isdigit((unsigned char)of[-1]) && strtol(of + 4, NULL, 10) > 1;
+}
 static int open_any(struct checkpoint *c, struct err *e) {
     struct stat st;
     if (stat(c->path, &st))
@@ -105,6 +110,9 @@ static int open_any(struct checkpoint *c, struct err *e) {
     if (ends(c->path, ".safetensors") || checkpoint_is_torch(c->path)) {
         const char *slash = strrchr(c->path, '/');
         c->folder = slash ? mem_copy(c->path, slash == c->path ? 1 : (size_t)(slash - c->path)) : mem_string(".");
+        if (c->folder && checkpoint_is_shard(c->path))
+            return err_set(e, STATUS_INVALID, "%s: is one shard of several; give the folder that holds them all: %s",
+                           json_text_label(c->path), json_text_label(c->folder));
         return c->folder ? open_single(c, e) : checkpoint_no_memory(c, e);
     }
     c->kind = CHECKPOINT_GGUF;

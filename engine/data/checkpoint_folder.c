@@ -144,9 +144,15 @@ static int open_single(struct checkpoint *c, const char *name, struct err *e) {
     if (!rc) rc = checkpoint_read_file(c, 0, path, e);
     return rc ? rc : checkpoint_gather(c, e);
 }
+/* Weights under another name, which may be all there is, or shards without the index that lists them. */
+static int not_whole(const struct checkpoint *c, const char *name, int kind, struct err *e) {
+    char repo[HUB_REPO];
+    return err_set(e, STATUS_NOTFOUND, "%s: has %.80s but neither %s nor %s; %sget the rest with: hf download %s",
+                   json_text_label(c->path), name, single_name[kind], index_name[kind],
+                   checkpoint_is_shard(name) ? "" : "give that file's path, or ", repo_of(c, repo));
+}
 int checkpoint_read_folder(struct checkpoint *c, struct err *e) {
     struct seen s;
-    char repo[HUB_REPO];
     const int rc = look(c, &s, e);
     if (rc) return rc;
     const char *label = json_text_label(c->path);
@@ -154,16 +160,8 @@ int checkpoint_read_folder(struct checkpoint *c, struct err *e) {
         if (s.single[k]) return open_single(c, single_name[k], e);
         if (s.index[k]) return open_index(c, index_name[k], e);
     }
-    if (s.safetensors[0])
-        return err_set(
-            e, STATUS_NOTFOUND,
-            "%s: has %.80s but neither %s nor %s; give that file's path, or get the rest with: hf download %s", label,
-            s.safetensors, single_name[0], index_name[0], repo_of(c, repo));
-    if (s.torch[0])
-        return err_set(
-            e, STATUS_NOTFOUND,
-            "%s: has %.80s but neither %s nor %s; give that file's path, or get the rest with: hf download %s", label,
-            s.torch, single_name[1], index_name[1], repo_of(c, repo));
+    if (s.safetensors[0]) return not_whole(c, s.safetensors, 0, e);
+    if (s.torch[0]) return not_whole(c, s.torch, 1, e);
     if (s.config) return 0;
     if (s.gguf[0]) return err_set(e, STATUS_INVALID, "%s: is a folder; give a file in it: %.100s", label, s.gguf);
     return err_set(e, STATUS_NOTFOUND, "%s: holds no model (no config.json, no *.safetensors, no *.gguf)", label);

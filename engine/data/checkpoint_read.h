@@ -24,6 +24,7 @@ int checkpoint_room(struct checkpoint *c, int n, struct err *e);
 int checkpoint_read_file(struct checkpoint *c, int i, const char *path, struct err *e);
 int checkpoint_gather(struct checkpoint *c, struct err *e);
 bool checkpoint_is_torch(const char *path); /* by its ending */
+bool checkpoint_is_shard(const char *path); /* "...-00001-of-00003.safetensors" */
 int checkpoint_no_memory(const struct checkpoint *c, struct err *e);
 
 #endif

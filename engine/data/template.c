@@ -12,10 +12,11 @@ void rendered_fini(struct rendered *r) {
     *r = (struct rendered){ 0 };
 }
 /* Plain text joins the plain stretch before it, since a tokeniser sees no border there either. */
-static void add(struct rendered *r, const char *p, size_t n, bool special) {
+static void add_segment(struct rendered *r, const char *p, size_t n, bool special, int image) {
+    const struct template_segment *last = r->n ? &r->seg[r->n - 1] : NULL;
     const size_t at = r->text.n;
     if (!n || buf_add(&r->text, p, n)) return;
-    if (r->n && !special && !r->seg[r->n - 1].special) {
+    if (last && !special && !image && !last->special && !last->image) {
         r->seg[r->n - 1].len += n;
         return;
     }
@@ -29,8 +30,9 @@ static void add(struct rendered *r, const char *p, size_t n, bool special) {
         r->seg = seg;
         r->cap = cap;
     }
-    r->seg[r->n++] = (struct template_segment){ at, n, special };
+    r->seg[r->n++] = (struct template_segment){ at, n, special, image };
 }
+static void add(struct rendered *r, const char *p, size_t n, bool special) { add_segment(r, p, n, special, 0); }
 static void plain(struct rendered *r, const char *s) { add(r, s, strlen(s), false); }
 
 /* A conversation without its system message, and a place in it. */
@@ -39,6 +41,7 @@ struct talk {
     size_t system_n;
     const struct template_message *m;
     int n, at, turns; /* turns: how many were taken */
+    int images;       /* how many have their place */
 };
 struct turn {
     const struct template_message *input, *user, *answer; /* input, answer: NULL where there is none */
@@ -165,7 +168,59 @@ static void vicuna_v0(struct rendered *r, struct talk *k) {
         if (t.answer) said(r, t.answer);
     }
 }
-enum { SYSTEM = 1, INPUT = 2, ANY_ORDER = 4, ANY_ROLE = 8 };
+/* ---- MiniGPT-4 (minigpt4/conversation/conversation.py: upload_img, ask, get_prompt) ---- */
+static const char picture[] = "<ImageHere>";
+static const char announced[] =
+    "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once "
+    "I provide it to you. Please answer my questions.";
+static void announce(struct rendered *r, const struct talk *k) {
+    if (k->system) {
+        add(r, k->system, k->system_n, false);
+    } else {
+        plain(r, announced);
+    }
+}
+static void asked(struct rendered *r, struct talk *k, const struct template_message *m) {
+    for (int i = 0; i < m->images; i++) {
+        plain(r, "<Img>");
+        add_segment(r, picture, sizeof picture - 1, false, ++k->images);
+        plain(r, "</Img>");
+    }
+    if (m->images) plain(r, " ");
+    said(r, m);
+}
+/* No </s> follows an answer here. */
+static void minigpt4_llama2(struct rendered *r, struct talk *k) {
+    announce(r, k);
+    for (struct turn t; next_turn(k, &t);) {
+        special(r, "<s>");
+        plain(r, "[INST] ");
+        asked(r, k, t.user);
+        plain(r, " [/INST] ");
+        if (t.answer) stripped(r, t.answer, true);
+    }
+}
+static void minigpt4_vicuna0(struct rendered *r, struct talk *k) {
+    announce(r, k);
+    for (struct turn t; next_turn(k, &t);) {
+        plain(r, "###Human: ");
+        asked(r, k, t.user);
+        plain(r, "###Assistant: ");
+        if (t.answer) stripped(r, t.answer, true);
+    }
+}
+/* demo_v2.py forgets what was answered: "</s>" stands for it in every later turn. */
+static void minigpt_v2(struct rendered *r, struct talk *k) {
+    if (k->system) add(r, k->system, k->system_n, false);
+    for (struct turn t; next_turn(k, &t);) {
+        special(r, "<s>");
+        plain(r, "[INST] ");
+        asked(r, k, t.user);
+        plain(r, " [/INST]");
+        if (t.answer) special(r, "</s>");
+    }
+}
+enum { SYSTEM = 1, INPUT = 2, ANY_ORDER = 4, ANY_ROLE = 8, IMAGES = 16 };
 static const struct scheme {
     const char *name, *stop;
     int allows;
@@ -178,6 +233,9 @@ static const struct scheme {
     { "llama-2", NULL, SYSTEM, llama2 },
     { "vicuna", NULL, SYSTEM, vicuna },
     { "vicuna-v0", "###", SYSTEM, vicuna_v0 },
+    { "minigpt4-llama2", "###", SYSTEM | IMAGES, minigpt4_llama2 },
+    { "minigpt4-vicuna0", "###", SYSTEM | IMAGES, minigpt4_vicuna0 },
+    { "minigpt-v2", NULL, SYSTEM | IMAGES, minigpt_v2 },
 };
 enum { SCHEMES = sizeof schemes / sizeof *schemes };
 
@@ -217,6 +275,15 @@ static int check_role(const struct scheme *s, const struct template_message *m, 
     return err_set(e, STATUS_INVALID, "template %s: role '%.24s' is none of system, user, assistant, input", s->name,
                    m->role ? m->role : "");
 }
+static int check_images(const struct scheme *s, const struct template_message *m, struct err *e) {
+    if (!m->images) return 0;
+    if (!(s->allows & IMAGES))
+        return err_set(e, STATUS_INVALID,
+                       "template %s has no place for a picture; load a MiniGPT-4 (minigpt4-7b), whose template has one",
+                       s->name);
+    if (m->images > 0 && is(m, "user")) return 0;
+    return err_set(e, STATUS_INVALID, "template %s: a picture stands in a user's message", s->name);
+}
 /* [system] ([input] user assistant)* [input] user */
 static int check_order(const struct scheme *s, const struct template_message *m, int n, struct err *e) {
     const char *why = NULL;
@@ -243,6 +310,7 @@ int template_render(const char *name, const char *system, const struct template_
     if (n < 1) return err_set(e, STATUS_INVALID, "the prompt is empty; write some text");
     int rc = 0;
     for (int i = 0; i < n && !rc; i++) rc = check_role(s, &m[i], e);
+    for (int i = 0; i < n && !rc; i++) rc = check_images(s, &m[i], e);
     if (!rc) rc = check_order(s, m, n, e);
     if (rc) return rc;
     if (is(&m[0], "system") && !(s->allows & ANY_ORDER)) {
@@ -251,6 +319,7 @@ int template_render(const char *name, const char *system, const struct template_
         k.system = system;
         k.system_n = strlen(system);
     }
+    r->apart = s->allows & IMAGES;
     s->render(r, &k);
     if (!r->text.failed) return 0;
     return err_set(e, STATUS_NOMEM, "no memory for the prompt, or it is longer than %d MiB; shorten it",
@@ -267,19 +336,19 @@ static int control_id(const struct tokenizer *t, const struct rendered *r, const
 int template_encode(const struct tokenizer *t, const struct rendered *r, struct ids *out, struct err *e) {
     const int bos = tokenizer_bos(t);
     const bool opens = r->n && r->seg[0].special && control_id(t, r, &r->seg[0]) == bos; /* it brings its own */
-    bool full = bos >= 0 && !opens && ids_add(out, bos);
+    bool full = bos >= 0 && (!opens || r->apart) && ids_add(out, bos);
     for (size_t i = 0; i < r->n && !full; i++) {
         const struct template_segment *s = &r->seg[i];
         const int id = s->special ? control_id(t, r, s) : -1;
-        if (id >= 0) {
-            full = ids_add(out, id);
+        if (id >= 0 || s->image) {
+            full = ids_add(out, s->image ? -s->image : id);
             continue;
         }
         if (s->special && !tokenizer_is_bare(t))
             return err_set(e, STATUS_INVALID,
                            "the model has no token '%.*s' that this template needs; use --template raw", (int)s->len,
                            r->text.p + s->at);
-        const int rc = tokenizer_encode_part(t, r->text.p + s->at, s->len, false, !i, out, e);
+        const int rc = tokenizer_encode_part(t, r->text.p + s->at, s->len, false, !i || r->apart, out, e);
         if (rc) return rc;
     }
     return full ? err_set(e, STATUS_NOMEM, "no memory to tokenise the prompt") : 0;

@@ -9,6 +9,7 @@
 enum { FILE_MAX = 128 << 20 };
 struct folder {
     const char *path;
+    char label[640];                  /* of the file that is read, for error texts */
     json_t *config, *special, *added; /* tokenizer_config, special_tokens_map, added_tokens; NULL: not there */
     struct token_extra *extra;
     int extras;
@@ -38,11 +39,15 @@ static int read_file(const struct folder *f, const char *name, struct buf *out, 
                ? err_set(f->e, STATUS_FORMAT, "%s/%s: larger than %d MiB", f->path, name, FILE_MAX >> 20)
                : tokenizer_no_memory(f->e);
 }
-static int read_json(const struct folder *f, const char *name, json_t **out) {
+static const char *label_of(struct folder *f, const char *name) {
+    snprintf(f->label, sizeof f->label, "%s/%s", f->path, name);
+    return f->label;
+}
+static int read_json(struct folder *f, const char *name, json_t **out) {
     struct buf b;
     bool found;
     int rc = read_file(f, name, &b, &found);
-    if (!rc && found && !(*out = tokenizer_json_parse(buf_text(&b), b.n, name, f->e)))
+    if (!rc && found && !(*out = tokenizer_json_parse(buf_text(&b), b.n, label_of(f, name), f->e)))
         rc = f->e ? f->e->code : STATUS_FORMAT;
     buf_fini(&b);
     return rc;
@@ -153,7 +158,7 @@ static int load(struct folder *f, struct tokenizer **t) {
     if (!rc) rc = read_json(f, "special_tokens_map.json", &f->special);
     if (rc) return rc;
     rc = read_file(f, "tokenizer.json", &b, &found);
-    if (!rc && found) rc = tokenizer_from_json(t, buf_text(&b), b.n, "tokenizer.json", f->e);
+    if (!rc && found) rc = tokenizer_from_json(t, buf_text(&b), b.n, label_of(f, "tokenizer.json"), f->e);
     buf_fini(&b);
     if (rc || found) return rc;
     rc = read_file(f, "tokenizer.model", &b, &found);
@@ -162,7 +167,7 @@ static int load(struct folder *f, struct tokenizer **t) {
                      f->path);
     if (!rc) rc = read_json(f, "added_tokens.json", &f->added);
     if (!rc) rc = find_extras(f);
-    if (!rc) rc = tokenizer_read_model(t, buf_text(&b), b.n, f->extra, f->extras, "tokenizer.model", f->e);
+    if (!rc) rc = tokenizer_read_model(t, buf_text(&b), b.n, f->extra, f->extras, label_of(f, "tokenizer.model"), f->e);
     buf_fini(&b);
     return rc;
 }

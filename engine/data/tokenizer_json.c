@@ -14,7 +14,7 @@ struct reader {
     struct err *e;
 };
 static int wrong(const struct reader *r, const char *why) {
-    return err_set(r->e, STATUS_FORMAT, "%s: %s", r->label, why);
+    return err_set(r->e, STATUS_FORMAT, "%s: %s; download it again", r->label, why);
 }
 json_t *tokenizer_json_parse(const char *text, size_t n, const char *label, struct err *e) {
     json_error_t why;
@@ -22,11 +22,12 @@ json_t *tokenizer_json_parse(const char *text, size_t n, const char *label, stru
     if (j && json_is_object(j)) return j;
     if (j) {
         json_decref(j);
-        err_set(e, STATUS_FORMAT, "%s: its JSON is no object", label);
+        err_set(e, STATUS_FORMAT, "%s: its JSON is no object; download it again", label);
     } else if (json_error_code(&why) == json_error_out_of_memory) {
         err_set(e, STATUS_NOMEM, "%s: no memory to read it", label);
     } else {
-        err_set(e, STATUS_FORMAT, "%s: no JSON: line %d: %.120s", label, why.line, why.text);
+        err_set(e, STATUS_FORMAT, "%s: is no valid JSON: line %d: %.120s; download it again", label, why.line,
+                why.text);
     }
     return NULL;
 }

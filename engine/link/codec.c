@@ -23,7 +23,7 @@ struct field {
 
 #define AT(s, m) .at = offsetof(s, m), .size = sizeof(((s *)0)->m)
 /* clang-format off */
-#define TYPE(x) _Generic((x), int: NUMBER, float: NUMBER, double: NUMBER, uint64_t: NUMBER, bool: BOOL, \
+#define TYPE(x) _Generic((x), int: NUMBER, unsigned: NUMBER, float: NUMBER, double: NUMBER, uint64_t: NUMBER, bool: BOOL, \
                          char *: CHARS, const char *: STRING)
 /* clang-format on */
 #define PLAIN(s, m)                                                                                                    \
@@ -48,6 +48,8 @@ static const struct field text_field[] = { { .type = STRING, .size = sizeof(char
 static const struct table text_table = TABLE(char *, text_field);
 static const struct field int_field[] = { { .type = NUMBER, .size = sizeof(int) } };
 static const struct table int_table = TABLE(int, int_field);
+static const struct field float_field[] = { { .type = NUMBER, .size = sizeof(float) } };
+static const struct table float_table = TABLE(float, float_field);
 
 #define HELLO(m) PLAIN(struct hello, m)
 static const struct field hello_field[] = { HELLO(build), HELLO(name), HELLO(pid), HELLO(refusal) };
@@ -55,6 +57,10 @@ static const struct field hello_field[] = { HELLO(build), HELLO(name), HELLO(pid
 #define MESSAGE(m) PLAIN(struct engine_message, m)
 static const struct field message_field[] = { MESSAGE(role), TEXT_OF(struct engine_message, text, len) };
 static const struct table message_table = TABLE(struct engine_message, message_field);
+
+#define IMAGE(m) PLAIN(struct engine_image, m)
+static const struct field image_field[] = { IMAGE(name), TEXT_OF(struct engine_image, bytes, n), IMAGE(message) };
+static const struct table image_table = TABLE(struct engine_image, image_field);
 
 #define SAMPLING(m) PLAIN(struct engine_sampling, m)
 static const struct field sampling_field[] = {
@@ -80,6 +86,12 @@ static const struct field req_field[] = {
     REQ(load_format),
     REQ(max_model_len),
     REQ(max_sequences),
+    REQ(vit),
+    REQ(qformer),
+    REQ(projector),
+    REQ(llm),
+    REQ(vision_dtype),
+    REQ(max_images),
     REQ(environment),
     REQ(threads),
     REQ(evict),
@@ -89,6 +101,10 @@ static const struct field req_field[] = {
     REQ(gpus),
     REQ_LIST(message, messages, message_table, MANY),
     REQ(template_name),
+    REQ_LIST(image, images, image_table, ROWS),
+    REQ(look_px),
+    REQ(show),
+    REQ(own_sampling),
     STRUCT_OF(struct engine_req, sampling, sampling_table),
     STRUCT_OF(struct engine_req, beams, beams_table),
     REQ_LIST(stop, stops, text_table, ROWS), /* more than ENGINE_STOPS: the engine says so */
@@ -96,6 +112,7 @@ static const struct field req_field[] = {
     REQ(max_new_tokens),
     REQ(min_new_tokens),
     REQ(ignore_eos),
+    REQ(vision_only),
     REQ(prompt_tokens),
     REQ(runs),
     REQ(batch_size),
@@ -159,6 +176,16 @@ static const struct field model_field[] = {
     MODEL(pack_ms),
     MODEL(from_page_cache),
     MODEL(notice),
+    MODEL(vision),
+    MODEL(vision_dtype),
+    MODEL(vit),
+    MODEL(qformer),
+    MODEL(projector),
+    MODEL(image_px),
+    MODEL(image_tokens),
+    MODEL(max_images),
+    MODEL(vision_bytes),
+    MODEL(vision_work_bytes),
 };
 static const struct table model_table = TABLE(struct engine_model, model_field);
 
@@ -241,9 +268,9 @@ static const struct table machine_table = TABLE(struct engine_machine, machine_f
 
 #define FIT_ROW(m) PLAIN(struct engine_fit_row, m)
 static const struct field fit_row_field[] = {
-    FIT_ROW(machine),      FIT_ROW(dtype),       FIT_ROW(context),    FIT_ROW(batch),
-    FIT_ROW(weight_bytes), FIT_ROW(kv_bytes),    FIT_ROW(work_bytes), FIT_ROW(total_bytes),
-    FIT_ROW(fits),         FIT_ROW(max_context), FIT_ROW(ceiling),
+    FIT_ROW(machine),      FIT_ROW(dtype),    FIT_ROW(context),     FIT_ROW(batch),
+    FIT_ROW(weight_bytes), FIT_ROW(kv_bytes), FIT_ROW(work_bytes),  FIT_ROW(total_bytes),
+    FIT_ROW(vision_bytes), FIT_ROW(fits),     FIT_ROW(max_context), FIT_ROW(ceiling),
 };
 static const struct table fit_row_table = TABLE(struct engine_fit_row, fit_row_field);
 
@@ -277,12 +304,37 @@ static const struct field done_field[] = {
     OF_DONE(beam_score),
     OF_DONE(model),
     OF_DONE(template_name),
+    OF_DONE(images),
+    OF_DONE(images_encoded),
+    OF_DONE(image_tokens),
+    OF_DONE(image_decode_ms),
+    OF_DONE(image_resize_ms),
+    OF_DONE(image_encode_ms),
+    OF_DONE(image_merge_ms),
+    OF_DONE(image_project_ms),
 };
 static const struct table done_table = TABLE(struct engine_done, done_field);
 
+#define VIEW(m) PLAIN(struct engine_view, m)
+static const struct field view_field[] = {
+    WITHIN(struct engine_view, kind, 0, ENGINE_VIEW_ANSWER),
+    VIEW(image),
+    VIEW(name),
+    VIEW(format),
+    VIEW(about),
+    VIEW(file_width),
+    VIEW(file_height),
+    VIEW(width),
+    VIEW(height),
+    TEXT_OF(struct engine_view, rgb, rgb_bytes),
+    LIST_OF(struct engine_view, heat, heats, float_table, MANY),
+    VIEW(share),
+};
+static const struct table view_table = TABLE(struct engine_view, view_field);
+
 #define PROFILE_ROW(m) PLAIN(struct engine_profile_row, m)
 static const struct field profile_row_field[] = {
-    WITHIN(struct engine_profile_row, phase, 0, ENGINE_DECODE),
+    WITHIN(struct engine_profile_row, phase, 0, ENGINE_PHASES - 1),
     PROFILE_ROW(layer),
     PROFILE_ROW(op),
     PROFILE_ROW(label),
@@ -305,16 +357,27 @@ static const struct field profile_field[] = {
     PROFILE(context),
     PROFILE(wall_ms[0]),
     PROFILE(wall_ms[1]),
+    PROFILE(wall_ms[2]),
     PROFILE(wall_sd_ms[0]),
     PROFILE(wall_sd_ms[1]),
+    PROFILE(wall_sd_ms[2]),
     PROFILE(profiled_ms[0]),
     PROFILE(profiled_ms[1]),
+    PROFILE(profiled_ms[2]),
     PROFILE(spans_ms[0]),
     PROFILE(spans_ms[1]),
+    PROFILE(spans_ms[2]),
     PROFILE(waited_ms),
     PROFILE(stream_gbs),
     PROFILE(peak_gflops),
     PROFILE(peak_kind),
+    PROFILE(vision),
+    PROFILE(vision_only),
+    PROFILE(vision_peak_gflops),
+    PROFILE(vision_peak_kind),
+    PROFILE(vision_dtype),
+    PROFILE(image_tokens),
+    PROFILE(image_resize_ms),
     PROFILE(dummy),
     PROFILE(dtype),
     PROFILE(isa),
@@ -322,6 +385,7 @@ static const struct field profile_field[] = {
     PROFILE(gpu),
     PROFILE(energy_j[0]),
     PROFILE(energy_j[1]),
+    PROFILE(energy_j[2]),
     STRUCT_OF(struct engine_profile, before, gpu_table),
     STRUCT_OF(struct engine_profile, after, gpu_table),
 };
@@ -343,6 +407,7 @@ static const struct field ev_models_field[] = { LIST_OF(struct engine_event, u.m
                                                         ROWS) };
 static const struct field ev_system_field[] = { STRUCT_OF(struct engine_event, u.system, system_table) };
 static const struct field ev_fit_field[] = { STRUCT_OF(struct engine_event, u.fit, fit_table) };
+static const struct field ev_view_field[] = { STRUCT_OF(struct engine_event, u.view, view_table) };
 static const struct field ev_done_field[] = { STRUCT_OF(struct engine_event, u.done, done_table) };
 static const struct field ev_fail_field[] = { WITHIN(struct engine_event, u.fail.code, 1 - STATUSES, -1),
                                               EVENT(u.fail.text) };
@@ -353,6 +418,7 @@ static const struct table ev_table[] = {
     [ENGINE_EV_MODELS] = TABLE(struct engine_event, ev_models_field),
     [ENGINE_EV_SYSTEM] = TABLE(struct engine_event, ev_system_field),
     [ENGINE_EV_FIT] = TABLE(struct engine_event, ev_fit_field),
+    [ENGINE_EV_VIEW] = TABLE(struct engine_event, ev_view_field),
     [ENGINE_EV_DONE] = TABLE(struct engine_event, ev_done_field),
     [ENGINE_EV_FAIL] = TABLE(struct engine_event, ev_fail_field),
 };

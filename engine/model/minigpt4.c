@@ -191,9 +191,13 @@ void vision_close(struct vision *v) {
     mem_free(v->queries);
     mem_free(v);
 }
-int vision_weights(const struct vision *v) { return v->n; }
+int vision_weights(const struct vision *v) { return v ? v->n : 0; }
 struct weight *vision_weight(const struct vision *v, int i) {
     return v->list[i].w;
+}
+const struct checkpoint_file *vision_weight_file(const struct vision *v, int i) {
+    const struct bound *b = &v->list[i];
+    return b->from ? checkpoint_file(b->from, b->w->file) : NULL;
 }
 void *vision_weight_read(const struct vision *v, int i, struct err *e) {
     const struct bound *b = &v->list[i];

@@ -122,9 +122,17 @@ static int bind_all(struct model *m, struct err *e) {
     for (int i = 0; i < a->binds && !rc; i++)
         for (int layer = 0; layer < (a->bind[i].flags & BIND_LAYER ? m->d.n : 1) && !rc; layer++)
             rc = bind(m, &a->bind[i], layer, e);
-    if (rc || !m->file) return rc;
-    qsort(m->list, (size_t)m->n, sizeof(struct weight *), by_place);
-    return all_used(m, e);
+    if (!m->file) return rc;
+    if (!rc) {
+        qsort(m->list, (size_t)m->n, sizeof(struct weight *), by_place);
+        rc = all_used(m, e);
+    }
+    const size_t n = rc && e ? strlen(e->text) : 0;
+    if (n)
+        snprintf(e->text + n, sizeof e->text - n,
+                 " (%s): weights and configuration do not belong together; download both again",
+                 checkpoint_path(m->file));
+    return rc;
 }
 /* All that is no weight. */
 static void shape(struct decoder *d, enum norm norm, const struct model_config *c) {

@@ -16,6 +16,10 @@ struct vision_config {
 };
 enum vision_variant { VISION_LLAMA2, VISION_VICUNA_7B, VISION_VICUNA_13B, VISION_V2 };
 struct vision_config vision_config(enum vision_variant v); /* the published shapes */
+/* The shape that the tensors themselves have; an error names the tensor. v2: twice the grid, as MiniGPT-v2 looks. */
+int vision_config_of(const struct checkpoint *const *file, int files, bool v2, struct vision_config *out,
+                     struct err *e);
+bool vision_is_v2(const struct checkpoint *projector); /* it brings LoRA matrices for the language model */
 
 enum vision_stage { VISION_ENCODE, VISION_QUERY, VISION_PROJECT, VISION_STAGES };
 /* Kept matrices of a recorded stage. ENCODE: in is vision_patches(), table vision_table(), out the normalised patches behind
@@ -31,10 +35,12 @@ struct vision;
 int vision_open(struct vision **out, const struct checkpoint *const *file, int files, const struct vision_config *c,
                 enum dtype want, struct err *e);
 void vision_close(struct vision *v);
-int vision_weights(const struct vision *v);
+int vision_weights(const struct vision *v); /* NULL: none */
 struct weight *vision_weight(const struct vision *v, int i);
 /* The bytes of weight i's whole tensor, mem_free them; NULL and an error when they cannot be read. */
 void *vision_weight_read(const struct vision *v, int i, struct err *e);
+/* The file that weight i comes from; NULL: from none, vision_weight_read makes it. */
+const struct checkpoint_file *vision_weight_file(const struct vision *v, int i);
 /* Records a stage into p. Without Q-Former QUERY records nothing. Errors are sticky in p. many: for so many pictures at once,
  * of which none sees another; in, table and out hold what one picture has, one behind the other. Where weights are of 16 bits
  * or fewer, p->kv becomes F16: so a device may then hold keys and values while it attends to them. */

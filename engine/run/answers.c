@@ -96,11 +96,11 @@ static void tell_system(struct models *m, struct job *job) {
     job_emit(job, &ev);
 }
 /* What headers say of a model, all its tensors checked. */
-static int describe(struct engine_model *info, const char *name, const char *revision, struct err *e) {
+static int describe(struct engine_model *info, const struct source_name *name, struct err *e) {
     struct source s;
     struct model *model = NULL;
     *info = (struct engine_model){ 0 };
-    if (!source_open(&s, name, revision, NEED_SHAPE, e) && !model_open(&model, s.file, &s.config, DTYPE_NONE, e))
+    if (!source_open(&s, name, NEED_SHAPE, e) && !model_open(&model, s.file, &s.config, DTYPE_NONE, e))
         source_describe(&s, NULL, info);
     model_close(model);
     source_close(&s);
@@ -116,7 +116,8 @@ static int list_all(struct models *m, const struct worker *w, struct engine_mode
         bool known = false;
         for (int k = 0; k < loaded; k++) known |= !strcmp(row[k].file, file[i].path);
         if (known) continue;
-        if (describe(&row[n], file[i].path, NULL, &broken)) { /* what cannot be loaded is listed with the reason */
+        if (describe(&row[n], &(struct source_name){ .name = file[i].path },
+                     &broken)) { /* what cannot be loaded is listed with the reason */
             snprintf(row[n].file, sizeof row[n].file, "%s", file[i].path);
             snprintf(row[n].notice, sizeof row[n].notice, "%.*s", (int)sizeof row[n].notice - 1, broken.text);
             row[n].file_bytes = file[i].bytes;
@@ -128,7 +129,10 @@ static int list_all(struct models *m, const struct worker *w, struct engine_mode
         bool known = false;
         for (int k = 0; k < n; k++) known |= !strcasecmp(row[k].name, c->name);
         if (known) continue;
-        source_describe_entry(c, &row[n++]);
+        struct err broken = { 0 };
+        if (!c->vision || describe(&row[n], &(struct source_name){ .name = c->name }, &broken))
+            source_describe_entry(c, &row[n]); /* what sees lies in several files: none of them is its own */
+        n++;
     }
     mem_free(file);
     return n;
@@ -144,7 +148,8 @@ static int show_one(struct models *m, const struct job *job, struct engine_model
     pthread_mutex_unlock(&m->lock);
     if (l) return 1;
     if (!name) return err_set(e, STATUS_INVALID, "which model? %%models lists them"), 0;
-    return describe(row, name, job->req.revision, e) ? 0 : 1;
+    const struct source_name asked = source_name(&job->req);
+    return describe(row, &asked, e) ? 0 : 1;
 }
 static int change(struct models *m, const struct job *job, struct err *e) {
     const struct engine_req *q = &job->req;

@@ -161,7 +161,7 @@ static int room(struct search *s, struct err *e) {
 static int open_search(struct search *s, struct err *e) {
     const struct engine_req *q = &s->g->job->req;
     s->k = q->beams.num_beams;
-    s->most = q->max_new_tokens ? q->max_new_tokens : 128;
+    s->most = s->g->most;
     const int eos = s->g->l->eos_n;
     s->offered = (eos > 1 ? 1 + eos : 2) * s->k;
     s->wanted = 2 * s->k + eos < CANDIDATES_MAX ? 2 * s->k + eos : CANDIDATES_MAX;

@@ -1,6 +1,7 @@
 #include "fit.h"
 #include "base/mem.h"
 #include "compute/module.h"
+#include "eyes.h"
 #include "machine.h"
 #include "seat.h"
 #include <stdio.h>
@@ -8,8 +9,8 @@
 #include <strings.h>
 
 /* What a driver's context, its libraries and fragmentation take of a GPU before the first tensor: an allowance, not
- * measured here. Of this machine: the tokeniser, threads, allocators. */
-static const uint64_t MIB = UINT64_C(1) << 20, GPU_RESERVE = UINT64_C(768) << 20, HOST_RESERVE = UINT64_C(64) << 20;
+ * measured here. */
+static const uint64_t MIB = UINT64_C(1) << 20, GPU_RESERVE = UINT64_C(768) << 20;
 enum { CELLS_MAX = 4096, PROBES = 3 };
 
 /* Memory as the devices report it (EC2's DescribeInstanceTypes for the A10G), bandwidth by their data sheets. */
@@ -71,6 +72,13 @@ static struct program planner(const struct fitting *f, bool here) {
     const struct backend_api *cuda = here || f->m->api->memory ? NULL : module_open("cuda", &none);
     return (struct program){ .api = cuda ? cuda : f->m->api, .be = cuda ? NULL : f->m->be };
 }
+/* What a load needs for a moment beside what stays, so that what fits here can also be loaded. */
+static uint64_t staging(const struct fitting *f, struct model *m) {
+    uint64_t largest = 0;
+    for (int i = 0; i < model_weights(m); i++)
+        if (model_weight(m, i)->bytes > largest) largest = model_weight(m, i)->bytes;
+    return load_staging(f->m->api, largest);
+}
 /* Everything that one dtype takes at one context and batch; contexts are linear, so that the largest follows. */
 static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m, bool fp32, struct err *e) {
     const struct engine_machine *at = &f->machine[row->machine];
@@ -78,25 +86,33 @@ static int row_of(struct fitting *f, struct engine_fit_row *row, struct model *m
     struct program like = planner(f, here);
     like.kv_rows = row->context;
     like.kv = fp32 ? DTYPE_F32 : DTYPE_F16;
+    like.image_rows = f->out.model.image_tokens * IMAGES;
+    struct eyes *eyes = NULL;
+    if (f->source.sees && !(eyes = eyes_open(&f->source, f->job->req.vision_dtype, like.api, like.be, e)))
+        return e->code;
     const int picks = here && row->batch < BEAMS_MAX ? BEAMS_MAX : row->batch;
     struct program p[PROGRAMS] = { 0 };
     struct sizes s;
     if (!sizes_of(&s, p, m, &like, picks, e)) {
-        const uint64_t work = s.arena_bytes + (here ? 0 : GPU_RESERVE), fixed = s.weight_bytes + work;
-        const uint64_t spare = here ? HOST_RESERVE : 0, batch = (uint64_t)row->batch, kv = s.kv_bytes * batch;
+        s.weight_bytes += eyes ? eyes->weight_bytes : 0;
+        const uint64_t work = s.arena_bytes + (eyes ? eyes->work_bytes : 0) + (here ? 0 : GPU_RESERVE);
+        const uint64_t fixed = s.weight_bytes + s.image_bytes + work, one = s.kv_bytes - s.image_bytes;
+        const uint64_t spare = here ? staging(f, m) : 0, batch = (uint64_t)row->batch, kv = one * batch;
         const uint64_t usable = at->memory_bytes > spare ? at->memory_bytes - spare : 0;
-        const uint64_t each = s.kv_bytes / (uint64_t)like.kv_rows * batch; /* of one more token */
+        const uint64_t token = one / (uint64_t)program_kv_rows(like.kv_rows), each = token * batch;
         const uint64_t rows = usable > fixed ? (usable - fixed) / each : 0;
-        f->out.model.kv_bytes_per_token = s.kv_bytes / (uint64_t)like.kv_rows;
+        f->out.model.kv_bytes_per_token = token;
         row->weight_bytes = s.weight_bytes;
+        row->vision_bytes = eyes ? eyes->weight_bytes : 0;
         row->kv_bytes = kv;
-        row->work_bytes = work;
+        row->work_bytes = work + s.image_bytes;
         row->total_bytes = fixed + kv;
         row->fits = row->total_bytes <= usable;
         row->max_context = rows < (uint64_t)f->out.model.context ? (int)rows : f->out.model.context;
         row->ceiling = at->bandwidth_gbs * 1e9 * row->batch / (s.read_bytes + (double)kv);
     }
     for (int i = 0; i < PROGRAMS; i++) program_fini(&p[i]);
+    eyes_close(eyes);
     return e->code;
 }
 static int rows_of_dtype(struct fitting *f, int machine, const char *dtype, struct err *e) {
@@ -159,7 +175,8 @@ static int make(struct fitting *f, struct err *e) {
 int fit(struct models *m, struct job *job, struct err *e) {
     struct fitting f = { .m = m, .job = job };
     if (!job->req.model) return err_set(e, STATUS_INVALID, "%%fit needs a model: a name of %%models or a path");
-    if (!source_open(&f.source, job->req.model, job->req.revision, NEED_SHAPE, e)) {
+    const struct source_name name = source_name(&job->req);
+    if (!source_open(&f.source, &name, NEED_SHAPE, e)) {
         source_describe(&f.source, NULL, &f.out.model);
         if (!make(&f, e)) {
             struct engine_event ev = { .kind = ENGINE_EV_FIT, .owned = f.row };

@@ -6,81 +6,6 @@
 
 enum { DEFAULT_NEW = 128 };
 
-/* ---- the prompt ---- */
-static int encode(struct generation *r, struct ids *ids, struct err *e) {
-    const struct engine_req *q = &r->job->req;
-    struct rendered text = { 0 };
-    const char *name = q->template_name ? q->template_name : r->l->info.template_name;
-    if (q->messages == 1 && !q->message[0].role) name = "raw";
-    snprintf(r->done.template_name, sizeof r->done.template_name, "%s", name);
-    struct template_message *m = mem_zero((size_t)q->messages, sizeof *m);
-    if (!m) return err_set(e, STATUS_NOMEM, "out of memory for the prompt");
-    for (int i = 0; i < q->messages; i++)
-        m[i] = (struct template_message){ q->message[i].role, q->message[i].text, q->message[i].len };
-    if (!template_render(name, r->l->system.n ? buf_text(&r->l->system) : NULL, m, q->messages, &text, e))
-        template_encode(r->l->tok, &text, ids, e);
-    mem_free(m);
-    rendered_fini(&text);
-    if (!e->code && !ids->n) err_set(e, STATUS_INVALID, "the prompt is empty: there is nothing to continue");
-    const int limit = r->seat->info.max_model_len;
-    if (!e->code && ids->n >= (size_t)limit)
-        err_set(e, STATUS_INVALID,
-                "the prompt has %zu tokens, the context holds %d (one is needed for the answer): shorten it%s", ids->n,
-                limit, limit < r->l->info.context ? ", or %load with a larger --max-model-len" : "");
-    return e->code;
-}
-/* How many leading tokens of ids lie in the KV cache already. The last one is always fed: its logits are wanted. */
-static size_t cached(const struct sequence *seq, const struct ids *ids) {
-    size_t n = 0;
-    while (n < seq->tokens.n && n + 1 < ids->n && seq->tokens.v[n] == ids->v[n]) n++;
-    return n;
-}
-static bool alone(const struct job *job) { return atomic_load(&job->turn->jobs) < 2; }
-int prefill_piece(const struct seat *seat, const struct job *job) {
-    const int chunk = seat_chunk(seat->l), piece = atomic_load(&seat->l->piece);
-    return alone(job) || piece > chunk ? chunk : piece;
-}
-int prefill(struct seat *seat, struct job *job, const struct ids *ids, size_t at, int base, struct err *e) {
-    const double t0 = now_us();
-    const size_t from = at;
-    while (at < ids->n) {
-        const size_t most = (size_t)prefill_piece(seat, job);
-        const size_t n = ids->n - at < most ? ids->n - at : most;
-        const double t1 = now_us(), waited = job->waited_us;
-        bool yielded = false;
-        job_step(job);
-        step_rows(&job->step, ids->v + at, (int)n, (int)at, base, at + n == ids->n);
-        struct program *p = &seat->program[n == 1 ? PROGRAM_DECODE : PROGRAM_PREFILL];
-        if ((int)most == seat_chunk(seat->l) && n > 1 ? job_replay_or_yield(job, p, &yielded, e)
-                                                      : job_replay(job, p, NULL, e))
-            return e->code;
-        if (yielded) continue;
-        const double ms = (now_us() - t1 - (job->waited_us - waited)) * 1e-3;
-        if (n > 1) atomic_store(&seat->l->piece, turn_rows((int)n, ms));
-        at += n;
-        if (ids->n - from > (size_t)seat_chunk(seat->l))
-            job_progress(job, "prefill", (double)(at - from), (double)(ids->n - from), "tok", (now_us() - t0) * 1e-6);
-    }
-    return STATUS_OK;
-}
-int generation_prompt(struct generation *r, struct err *e) {
-    struct ids ids = { 0 };
-    if (encode(r, &ids, e)) return ids_fini(&ids), e->code;
-    const size_t reuse = r->seq->owner[0] ? cached(r->seq, &ids) : 0;
-    r->done.prompt_tokens = (int)ids.n;
-    r->done.cached_tokens = (int)reuse;
-    r->seq->tokens.n = reuse;
-    const double t0 = now_us();
-    if (!prefill(r->seat, r->job, &ids, reuse, r->seq->base, e)) {
-        ids_fini(&r->seq->tokens);
-        r->seq->tokens = ids; /* they are in the cache now */
-        ids = (struct ids){ 0 };
-    }
-    r->done.prefill_ms = (now_us() - t0) * 1e-3;
-    ids_fini(&ids);
-    return e->code;
-}
-
 /* ---- the answer ---- */
 static void show(struct generation *r) {
     if (!r->out.n) return;
@@ -119,7 +44,7 @@ static enum engine_stop take(struct generation *r, int id) {
         const char *which = r->stop[r->text.matched];
         return generation_ended(r, ENGINE_STOP_STRING, which, strlen(which));
     }
-    if (r->done.new_tokens >= (q->max_new_tokens ? q->max_new_tokens : DEFAULT_NEW)) return ENGINE_STOP_LENGTH;
+    if (r->done.new_tokens >= r->most) return ENGINE_STOP_LENGTH;
     return (int)r->seq->tokens.n + 1 >= r->seat->info.max_model_len ? ENGINE_STOP_CONTEXT : ENGINE_STOP_NONE;
 }
 int generation_banned(const struct generation *r, int made, int ban[BANNED_MAX]) {
@@ -128,7 +53,7 @@ int generation_banned(const struct generation *r, int made, int ban[BANNED_MAX])
     return r->l->eos_n;
 }
 struct sampling generation_sampling(const struct generation *r) {
-    const struct engine_sampling *s = &r->job->req.sampling;
+    const struct engine_sampling *s = &r->done.sampling;
     const int ids = tokenizer_vocab(r->l->tok), rows = r->l->info.vocab;
     return (struct sampling){ .temperature = s->temperature,
                               .top_p = s->top_p,
@@ -136,14 +61,14 @@ struct sampling generation_sampling(const struct generation *r) {
                               .typical_p = s->typical_p,
                               .repetition_penalty = s->repetition_penalty,
                               .top_k = s->top_k,
+                              .penal_from = r->penal_from,
                               .limit = ids < rows ? ids : 0, /* rows behind the last token were never trained */
                               .rng = s->seed };
 }
 static int last_token(const struct step *s) { return s->ring[(s->made - 1) % RING]; }
 /* How many more steps could be of use, whatever they will say. */
 static int left(const struct generation *r) {
-    const int most = r->job->req.max_new_tokens ? r->job->req.max_new_tokens : DEFAULT_NEW;
-    const int tokens = most - r->done.new_tokens, rows = r->seat->info.max_model_len - (int)r->seq->tokens.n;
+    const int tokens = r->most - r->done.new_tokens, rows = r->seat->info.max_model_len - (int)r->seq->tokens.n;
     return tokens < rows ? tokens : rows;
 }
 static int decode(struct generation *r, struct err *e) {
@@ -198,15 +123,28 @@ static void stop_strings(struct generation *r) {
     for (int i = 0; entry && entry->stop[i]; i++) use_stop(r, entry->stop[i]);
     if (!raw) use_stop(r, template_stop(q->template_name ? q->template_name : r->l->info.template_name));
 }
-static int run(struct generation *r, struct err *e) {
+/* What the request says, or the model's authors where it leaves that to them. */
+static void choose_sampling(struct generation *r) {
     const struct engine_req *q = &r->job->req;
+    const struct catalog_sampling *own = q->own_sampling ? r->l->source.sampling : NULL;
     struct engine_sampling *s = &r->done.sampling;
     *s = q->sampling;
+    r->most = q->max_new_tokens ? q->max_new_tokens : own && own->max_new_tokens ? own->max_new_tokens : DEFAULT_NEW;
+    if (own && q->beams.num_beams < 2)
+        *s = (struct engine_sampling){ .temperature = own->temperature,
+                                       .top_p = own->top_p,
+                                       .top_k = own->top_k,
+                                       .repetition_penalty = own->repetition_penalty,
+                                       .seed = q->sampling.seed };
     if (s->top_p == 0) s->top_p = 1;
     if (s->typical_p == 0) s->typical_p = 1;
     if (s->repetition_penalty == 0) s->repetition_penalty = 1;
+}
+static int run(struct generation *r, struct err *e) {
+    const struct engine_req *q = &r->job->req;
+    choose_sampling(r);
     r->done.beams = q->beams;
-    r->done.greedy = s->temperature == 0;
+    r->done.greedy = r->done.sampling.temperature == 0;
     if (q->beams.num_beams > 1 ? beam_search(r, e) : decode(r, e)) {
         if (e->code != STATUS_CANCELLED) return e->code;
         r->done.stop = ENGINE_STOP_CANCELLED; /* what was written so far is a result too */
@@ -218,7 +156,7 @@ static int run(struct generation *r, struct err *e) {
     }
     if (r->text.held.failed || r->out.failed) return err_set(e, STATUS_NOMEM, "out of memory for the text");
     account(r);
-    return STATUS_OK;
+    return r->done.stop == ENGINE_STOP_CANCELLED ? STATUS_OK : generation_views(r, e);
 }
 int generate(struct models *m, struct job *job, struct err *e) {
     struct generation r = { .job = job };

@@ -12,6 +12,9 @@ struct generation {
     struct sequence *seq;
     const char *stop[TEXT_STOPS]; /* the request's, then the model's and the template's */
     int stops;
+    int most;                    /* new tokens */
+    int penal_from;              /* see struct sampling */
+    int image_at[ENGINE_IMAGES]; /* where each picture's rows begin in the prompt */
     struct text text;
     struct buf out;
     struct engine_done done;
@@ -35,6 +38,8 @@ bool generation_show(struct generation *g, int id);
 /* Why the text ended, and which token or string did it. */
 enum engine_stop generation_ended(struct generation *g, enum engine_stop why, const char *text, size_t n);
 
+/* views.c: what the request wants to see of its pictures, when the text has ended. */
+int generation_views(struct generation *g, struct err *e);
 /* beams.c: after generation_prompt would have been called; ends with the text shown and done filled. */
 int beam_search(struct generation *g, struct err *e);
 

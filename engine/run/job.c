@@ -29,6 +29,14 @@ static const char *const *lay_texts(struct packer *k, const char *const *from, i
     }
     return list;
 }
+static void lay_images(struct packer *k, const struct engine_req *q, struct engine_req *to) {
+    struct engine_image *image = lay(k, q->image, sizeof *image * (size_t)q->images);
+    for (int i = 0; i < q->images; i++) {
+        const char *name = lay_text(k, q->image[i].name), *bytes = lay(k, q->image[i].bytes, q->image[i].n);
+        if (image) image[i] = (struct engine_image){ name, bytes, q->image[i].n, q->image[i].message };
+    }
+    to->image = image;
+}
 static void lay_request(struct packer *k, const struct engine_req *q, struct engine_req *to) {
     *to = *q;
     to->model = lay_text(k, q->model);
@@ -39,6 +47,11 @@ static void lay_request(struct packer *k, const struct engine_req *q, struct eng
     to->load_format = lay_text(k, q->load_format);
     to->template_name = lay_text(k, q->template_name);
     to->environment = lay_text(k, q->environment);
+    to->vit = lay_text(k, q->vit);
+    to->qformer = lay_text(k, q->qformer);
+    to->projector = lay_text(k, q->projector);
+    to->llm = lay_text(k, q->llm);
+    to->vision_dtype = lay_text(k, q->vision_dtype);
     struct engine_message *m = lay(k, q->message, sizeof *m * (size_t)q->messages);
     for (int i = 0; i < q->messages; i++) {
         const char *role = lay_text(k, q->message[i].role);
@@ -46,6 +59,7 @@ static void lay_request(struct packer *k, const struct engine_req *q, struct eng
         if (m) m[i] = (struct engine_message){ role, text, q->message[i].len };
     }
     to->message = m;
+    lay_images(k, q, to);
     to->stop = lay_texts(k, q->stop, q->stops);
     to->stop_id = lay(k, q->stop_id, sizeof *q->stop_id * (size_t)q->stop_ids);
     to->fit.dtype = lay_texts(k, q->fit.dtype, q->fit.dtypes);
@@ -64,6 +78,12 @@ int request_check(const struct engine_req *q, struct err *e) {
     if (q->stops > ENGINE_STOPS || q->stop_ids > ENGINE_STOPS)
         return err_set(e, STATUS_INVALID, "%d stop strings or ids; at most %d",
                        q->stops > q->stop_ids ? q->stops : q->stop_ids, ENGINE_STOPS);
+    if (q->images < 0 || q->images > ENGINE_IMAGES)
+        return err_set(e, STATUS_INVALID, "%d pictures; at most %d", q->images, ENGINE_IMAGES);
+    for (int i = 0; i < q->images; i++)
+        if (q->image[i].message < 0 || (q->kind == ENGINE_REQ_GENERATE && q->image[i].message >= q->messages) ||
+            (i && q->image[i].message < q->image[i - 1].message))
+            return err_set(e, STATUS_INVALID, "picture %d belongs to no message of the conversation, in its order", i);
     for (int i = 0; i < q->fit.contexts + q->fit.batches; i++)
         if ((i < q->fit.contexts ? q->fit.context[i] : q->fit.batch[i - q->fit.contexts]) < 1)
             return err_set(e, STATUS_INVALID, "a context length or batch size below 1");
@@ -134,6 +154,20 @@ int job_replay(struct job *job, struct program *p, struct watch *w, struct err *
 int job_replay_or_yield(struct job *job, struct program *p, bool *yielded, struct err *e) {
     *yielded = false;
     return replay(job, p, NULL, yielded, e);
+}
+int job_replay_in_turns(struct job *job, struct program *p, int calls, struct err *e) {
+    int rc = STATUS_OK;
+    if (p->api->memory) return job_replay(job, p, NULL, e);
+    for (int from = 0; from < p->n && !rc; from += calls) {
+        const int to = p->n - from < calls ? p->n : from + calls;
+        if (job_cancelled(job)) return err_set(e, STATUS_CANCELLED, "interrupted");
+        job_turn_take(job);
+        rc = program_replay_part(p, &job->step, from, to, e);
+        job_turn_give(job);
+    }
+    if (rc != STATUS_CANCELLED) return rc;
+    *e = (struct err){ 0 };
+    return err_set(e, STATUS_CANCELLED, "interrupted");
 }
 /* On a device the turn is needed only to launch: its steps run in the order in which they came, whoever waits for them. */
 int job_decode(struct job *job, struct program *p, int most, struct err *e) {

@@ -34,6 +34,8 @@ void job_step(struct job *job);
 int job_replay(struct job *job, struct program *p, struct watch *w, struct err *e);
 /* The same for a step that may give way to other jobs: *yielded: it was broken off and is to be run again, shorter. */
 int job_replay_or_yield(struct job *job, struct program *p, bool *yielded, struct err *e);
+/* The same in turns of so many calls, where the CPU computes: others need not wait for all of it. No watch, no NEXT. */
+int job_replay_in_turns(struct job *job, struct program *p, int calls, struct err *e);
 /* Decoding: makes sure that up to `most` (>= 1) steps of p fly, as many as the device and other jobs allow, and waits for the
  * oldest. 0, or as job_replay; afterwards nothing flies when it failed, else program_recall forgets the rest. */
 int job_decode(struct job *job, struct program *p, int most, struct err *e);

@@ -1,12 +1,16 @@
 #include "load.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "eyes.h"
 #include "job.h"
 #include "machine.h"
+#include "model/lora.h"
 #include "reader.h"
 #include "seat.h"
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -17,30 +21,72 @@ static const uint64_t HEADROOM = UINT64_C(64) << 20; /* for the tokeniser, threa
 /* On a device: staging, step blocks, kernels that are loaded when first used, what the allocator rounds up. */
 static const uint64_t DEVICE_SLACK = UINT64_C(256) << 20;
 
-/* Each tensor once, in file order: several weights may share one. at[i]: which extent weight i lies in. */
-static int extents(const struct loaded *l, struct extent *x, int *at) {
-    int n = 0;
-    const struct weight *last = NULL;
-    for (int i = 0; i < model_weights(l->model); i++) {
-        const struct weight *w = model_weight(l->model, i);
-        if (!last || last->file != w->file || last->offset != w->offset) {
-            const struct checkpoint_file *f = checkpoint_file(l->source.file, w->file);
-            x[n++] = (struct extent){ f->fd, f->path, w->name, w->offset, w->bytes };
-        }
-        at[i] = n - 1;
-        last = w;
+/* What is read, in file order: the language model's tensors, then those of the image path. */
+struct item {
+    struct weight *w;
+    const struct checkpoint_file *file;
+    int group; /* which file, in the order of reading */
+    int at;    /* its extent */
+};
+struct list {
+    struct item *item;
+    int n;
+    struct extent *x; /* each tensor once: several weights may share one */
+    int extents;
+};
+static void list_fini(struct list *k) {
+    mem_free(k->item);
+    mem_free(k->x);
+}
+static int by_place(const void *a, const void *b) {
+    const struct item *x = a, *y = b;
+    if (x->group != y->group) return x->group - y->group;
+    if (x->w->offset != y->w->offset) return x->w->offset < y->w->offset ? -1 : 1;
+    return x->w->first - y->w->first;
+}
+static int group_of(const struct source *s, const struct checkpoint_file *f) {
+    int group = checkpoint_files(s->file);
+    for (int i = 0; i < s->parts; i++)
+        for (int k = 0; k < checkpoint_files(s->part[i]); k++, group++)
+            if (checkpoint_file(s->part[i], k) == f) return group;
+    return group;
+}
+static int list_open(struct list *k, const struct loaded *l, struct err *e) {
+    struct vision *v = l->eyes ? l->eyes->vision : NULL;
+    const int n = model_weights(l->model), more = vision_weights(v);
+    *k = (struct list){ .item = mem_zero((size_t)(n + more), sizeof *k->item),
+                        .x = mem_zero((size_t)(n + more), sizeof *k->x) };
+    if (!k->item || !k->x) return err_set(e, STATUS_NOMEM, "no memory for a list of %d weights", n + more);
+    for (int i = 0; i < n; i++) {
+        struct weight *w = model_weight(l->model, i);
+        k->item[k->n++] = (struct item){ w, checkpoint_file(l->source.file, w->file), w->file, 0 };
     }
-    return n;
+    for (int i = 0; i < more; i++) {
+        const struct checkpoint_file *f = vision_weight_file(v, i);
+        if (!f) continue; /* in no file */
+        k->item[k->n++] = (struct item){ vision_weight(v, i), f, group_of(&l->source, f), 0 };
+    }
+    qsort(k->item, (size_t)k->n, sizeof *k->item, by_place);
+    for (int i = 0; i < k->n; i++) {
+        struct item *it = &k->item[i];
+        if (!i || it[-1].group != it->group || it[-1].w->offset != it->w->offset)
+            k->x[k->extents++] =
+                (struct extent){ it->file->fd, it->file->path, it->w->name, it->w->offset, it->w->bytes };
+        it->at = k->extents - 1;
+    }
+    return STATUS_OK;
 }
 uint64_t loaded_staging(const struct loaded *l) {
     if (l->api->memory) return DEVICE_SLACK; /* the files pass through the host's memory */
-    const int n = l->source.dummy ? 0 : model_weights(l->model);
-    struct extent *x = mem_zero((size_t)n + 1, sizeof *x);
-    int *at = mem_zero((size_t)n + 1, sizeof *at);
-    const uint64_t bytes = n && x && at ? reader_window(x, extents(l, x, at)) : 0;
-    mem_free(x);
-    mem_free(at);
+    struct list k = { 0 };
+    struct err none = { 0 };
+    const uint64_t bytes = l->source.dummy || list_open(&k, l, &none) ? 0 : reader_window(k.x, k.extents);
+    list_fini(&k);
     return bytes + HEADROOM;
+}
+
+uint64_t load_staging(const struct backend_api *api, uint64_t largest) {
+    return api->memory ? DEVICE_SLACK : reader_room(largest) + HEADROOM;
 }
 
 /* ---- open ---- */
@@ -76,20 +122,25 @@ static void choose_formats(struct loaded *l, enum dtype want) {
                  "the file's %s weights are kept: quantising them again would only lose", stored);
     snprintf(info->dtype, sizeof info->dtype, "%s", name);
 }
-static void take_stamp(struct loaded *l) {
-    struct stamp *s = &l->stamp;
-    const char *file = l->info.file[0] ? l->info.file : l->info.name; /* made up from a name alone */
-    snprintf(s->file, sizeof s->file, "%s", file);
-    snprintf(s->dtype, sizeof s->dtype, "%s", l->info.dtype);
-    snprintf(s->format, sizeof s->format, "%s", l->source.dummy ? "dummy" : l->info.format);
-    for (int i = 0; l->source.file && i < checkpoint_files(l->source.file); i++) {
+static void stamp_files(struct stamp *s, const struct checkpoint *c) {
+    for (int i = 0; c && i < checkpoint_files(c); i++) {
         struct stat st;
-        if (fstat(checkpoint_file(l->source.file, i)->fd, &st)) continue;
+        if (fstat(checkpoint_file(c, i)->fd, &st)) continue;
         const uint64_t number[] = { st.st_dev, st.st_ino, (uint64_t)st.st_size, (uint64_t)st.st_mtim.tv_sec,
                                     (uint64_t)st.st_mtim.tv_nsec };
         for (size_t k = 0; k < sizeof number / sizeof *number; k++)
             s->number[k] = (s->number[k] ^ number[k]) * UINT64_C(1099511628211); /* FNV-1a, a number at a time */
     }
+}
+static void take_stamp(struct loaded *l) {
+    struct stamp *s = &l->stamp;
+    const char *file = l->info.file[0] ? l->info.file : l->info.name; /* made up from a name alone */
+    snprintf(s->file, sizeof s->file, "%s", file);
+    snprintf(s->dtype, sizeof s->dtype, "%s", l->info.dtype);
+    snprintf(s->vision_dtype, sizeof s->vision_dtype, "%s", l->info.vision_dtype);
+    snprintf(s->format, sizeof s->format, "%s", l->source.dummy ? "dummy" : l->info.format);
+    stamp_files(s, l->source.file);
+    for (int i = 0; i < l->source.parts; i++) stamp_files(s, l->source.part[i]);
 }
 bool loaded_same(const struct loaded *a, const struct loaded *b) {
     return !memcmp(&a->stamp, &b->stamp, sizeof a->stamp);
@@ -102,6 +153,18 @@ static void own_system(struct loaded *l) {
     else
         template_system(jinja, n, &l->system);
 }
+static int choose_eyes(struct loaded *l, const char *dtype, struct err *e) {
+    if (!l->source.sees && dtype && strcasecmp(dtype, "auto") != 0)
+        return err_set(e, STATUS_INVALID, "--vision-dtype %.24s: %s reads text alone, it has no image encoder", dtype,
+                       l->info.name);
+    if (!l->source.sees) return STATUS_OK;
+    l->eyes = eyes_open(&l->source, dtype, l->api, l->be, e);
+    if (!l->eyes) return e->code;
+    snprintf(l->info.vision_dtype, sizeof l->info.vision_dtype, "%s", eyes_dtype(l->eyes));
+    l->info.vision_bytes = l->eyes->weight_bytes;
+    l->info.vision_work_bytes = l->eyes->work_bytes;
+    return STATUS_OK;
+}
 int loaded_open(struct loaded *l, const struct backend_api *api, struct backend *be, const struct load_options *o,
                 struct err *e) {
     *l = (struct loaded){ .api = api, .be = be };
@@ -112,11 +175,11 @@ int loaded_open(struct loaded *l, const struct backend_api *api, struct backend 
     const bool dummy = !strcasecmp(format, "dummy");
     if (!dummy && strcasecmp(format, "auto") != 0)
         return err_set(e, STATUS_INVALID, "--load-format %.24s: choose auto or dummy", format);
-    if (source_want(o->dtype, &want, e) ||
-        source_open(&l->source, o->name, o->revision, dummy ? NEED_DUMMY : NEED_WEIGHTS, e))
+    if (source_want(o->dtype, &want, e) || source_open(&l->source, &o->name, dummy ? NEED_DUMMY : NEED_WEIGHTS, e))
         return e->code;
     source_describe(&l->source, NULL, &l->info);
     choose_formats(l, want);
+    if (choose_eyes(l, o->vision_dtype, e)) return e->code;
     take_stamp(l);
     return STATUS_OK;
 }
@@ -125,6 +188,9 @@ int loaded_bind(struct loaded *l, const struct load_options *o, struct err *e) {
     if (source_want(o->dtype, &want, e) || source_tokenizer(&l->source, &l->tok, e) ||
         model_open(&l->model, source_weights(&l->source), &l->source.config, want, e))
         return e->code;
+    for (int i = 0; i < l->source.parts && !l->lora; i++)
+        if (lora_open(&l->lora, l->source.part[i], e)) return e->code;
+    if (l->lora && source_weights(&l->source) && lora_check(l->lora, l->model, e)) return e->code;
     source_describe(&l->source, l->tok, &l->info);
     choose_formats(l, want);
     own_system(l);
@@ -154,8 +220,18 @@ static int give(const struct filling *f, int rc) {
     return rc;
 }
 static int pack(const struct filling *f, const struct weight *w, const void *bytes, struct err *e) {
-    take(f);
-    return give(f, f->l->api->fill(f->l->be, w, bytes, e));
+    char *merged = NULL;
+    if (lora_touches(f->l->lora, w)) {
+        if (!(merged = mem_copy(bytes, (size_t)w->bytes)))
+            return err_set(e, STATUS_NOMEM, "no memory to merge LoRA into %s", w->name);
+        bytes = merged;
+    }
+    if (!merged || !lora_merge(f->l->lora, w, merged, e)) {
+        take(f);
+        give(f, f->l->api->fill(f->l->be, w, bytes, e));
+    }
+    mem_free(merged);
+    return e->code;
 }
 static bool tell(void *arg, double done) {
     struct filling *f = arg;
@@ -166,26 +242,40 @@ static bool tell(void *arg, double done) {
 static char *ring_of(const struct loaded *l, size_t bytes) {
     return l->api->host_alloc ? l->api->host_alloc(l->be, bytes) : mem_alloc(bytes);
 }
+/* Of the image path's, what no file holds. */
+static int fill_constants(const struct filling *f, struct err *e) {
+    struct vision *v = f->l->eyes ? f->l->eyes->vision : NULL;
+    for (int i = 0; i < vision_weights(v) && !e->code; i++) {
+        if (vision_weight_file(v, i)) continue;
+        void *bytes = vision_weight_read(v, i, e);
+        if (bytes) pack(f, vision_weight(v, i), bytes, e);
+        mem_free(bytes);
+    }
+    return e->code;
+}
 static int read_weights(struct filling *f, struct err *e) {
     struct loaded *l = f->l;
-    const int n = model_weights(l->model);
-    struct extent *x = mem_zero((size_t)n, sizeof *x);
-    int *at = mem_zero((size_t)n, sizeof *at), held = -1;
+    struct list k;
     struct reader *r = NULL;
     const void *bytes = NULL;
     double done = 0;
-    const int all = x && at ? extents(l, x, at) : 0;
-    char *ring = ring_of(l, all ? reader_window(x, all) : 0);
-    if (!all || !ring)
-        err_set(e, STATUS_NOMEM, "no memory for the %.1f MiB that weights are read into",
-                all ? (double)reader_window(x, all) / MIB : 0);
-    else
-        reader_open(&r, x, all, ring, e);
-    for (int i = 0; i < n && !e->code; i++) {
-        const struct weight *w = model_weight(l->model, i);
-        if (at[i] != held) {
+    char *ring = NULL;
+    if (!list_open(&k, l, e)) {
+        ring = ring_of(l, reader_window(k.x, k.extents));
+        if (!ring)
+            err_set(e, STATUS_NOMEM, "no memory for the %.1f MiB that weights are read into",
+                    (double)reader_window(k.x, k.extents) / MIB);
+        else
+            reader_open(&r, k.x, k.extents, ring, e);
+    }
+    if (l->eyes) l->info.file_bytes = 0; /* of a checkpoint, what trained it is not read */
+    for (int i = 0; l->eyes && i < k.extents; i++) l->info.file_bytes += k.x[i].bytes;
+    f->total = (double)l->info.file_bytes;
+    for (int i = 0, held = -1; i < k.n && !e->code; i++) {
+        const struct weight *w = k.item[i].w;
+        if (k.item[i].at != held) {
             bytes = reader_next(r, tell, f, e);
-            held = at[i];
+            held = k.item[i].at;
             done += (double)w->bytes;
         }
         if (bytes && !pack(f, w, bytes, e) && tell(f, done)) err_set(e, STATUS_CANCELLED, "interrupted");
@@ -196,18 +286,19 @@ static int read_weights(struct filling *f, struct err *e) {
         l->api->host_free(l->be, ring);
     else
         mem_free(ring);
-    mem_free(x);
-    mem_free(at);
-    return e->code;
+    list_fini(&k);
+    return e->code ? e->code : fill_constants(f, e);
 }
 /* Random numbers of a size that keeps activations of the order of one, so that no kernel meets infinities. */
 static int make_up(struct filling *f, struct err *e) {
     struct loaded *l = f->l;
     double done = 0;
-    for (int i = 0; i < model_weights(l->model); i++) {
-        const struct weight *w = model_weight(l->model, i);
+    struct vision *v = l->eyes ? l->eyes->vision : NULL;
+    const int text = model_weights(l->model);
+    for (int i = 0; i < text + vision_weights(v); i++) {
+        const struct weight *w = i < text ? model_weight(l->model, i) : vision_weight(v, i - text);
         const size_t n = strlen(w->name);
-        const bool bias = n > 5 && !strcmp(w->name + n - 5, ".bias"), vector = w->cols == 1;
+        const bool bias = n > 4 && !strcmp(w->name + n - 4, "bias"), vector = w->cols == 1;
         const float dev = vector ? 0.02f : 1 / sqrtf((float)w->cols);
         take(f);
         if (give(f, l->api->dummy(l->be, w, vector && !bias ? 1.0f : 0.0f, dev, (uint64_t)i, e))) return e->code;
@@ -215,6 +306,34 @@ static int make_up(struct filling *f, struct err *e) {
         if (tell(f, done)) return err_set(e, STATUS_CANCELLED, "interrupted");
     }
     return STATUS_OK;
+}
+/* The first touch of fresh pages is as slow as a disk: where the CPU computes, KV cache and work area are taken beside the
+ * reading, on a thread of their own. A device's memory is taken behind it, in this thread's turn. */
+struct seating {
+    struct seat *seat;
+    struct err err;
+    pthread_t thread;
+    bool beside;
+};
+static void *take_seat(void *arg) {
+    struct seating *s = arg;
+    struct eyes *eyes = s->seat->l->eyes;
+    if (!seat_take(s->seat, &s->err) && eyes) eyes_take(eyes, &s->err);
+    return NULL;
+}
+static void begin_seating(struct seating *s) {
+    s->beside = !s->seat->l->api->memory && !pthread_create(&s->thread, NULL, take_seat, s);
+}
+static int end_seating(struct seating *s, const struct filling *f, struct err *e) {
+    if (s->beside)
+        pthread_join(s->thread, NULL);
+    else if (!e->code) {
+        take(f);
+        take_seat(s);
+        give(f, 0);
+    }
+    if (s->err.code && !e->code) *e = s->err;
+    return e->code;
 }
 static bool cached(const struct loaded *l) {
     double share = 0;
@@ -236,13 +355,15 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
     info->from_page_cache = !dummy && cached(l);
     const double t0 = now_us();
     take(&f);
-    if (give(&f, l->api->place(l->be, p, PROGRAMS, &l->slab, e))) return e->code;
-    if (dummy ? make_up(&f, e) : read_weights(&f, e)) return e->code;
+    l->api->place(l->be, p, PROGRAMS, &l->slab, e);
+    if (give(&f, e->code || !l->eyes ? e->code : eyes_place(l->eyes, e))) return e->code;
+    struct seating seating = { .seat = first };
+    begin_seating(&seating);
+    dummy ? make_up(&f, e) : read_weights(&f, e);
     const double seconds = (now_us() - t0) * 1e-6;
     info->read_mib_s = dummy ? 0 : (double)info->file_bytes / MIB / seconds;
     if (l->api->fill_ms) l->api->fill_ms(l->be, &info->copy_ms, &info->pack_ms);
-    take(&f);
-    if (give(&f, seat_take(first, e))) return e->code;
+    if (end_seating(&seating, &f, e)) return e->code;
     tell(&f, f.total);
     const uint64_t after = used(l);
     info->measured_bytes = after > f.before ? after - f.before : 0;
@@ -252,6 +373,8 @@ int loaded_fill(struct loaded *l, struct seat *first, const struct load_options 
 }
 void loaded_close(struct loaded *l) {
     if (l->slab) l->api->drop(l->be, l->slab);
+    eyes_close(l->eyes);
+    lora_close(l->lora);
     model_close(l->model);
     tokenizer_close(l->tok);
     source_close(&l->source);

@@ -9,9 +9,11 @@
 
 enum { EOS_MAX = 8, STAMPS = 8 };
 struct seat;
+struct eyes;
+struct lora;
 /* Same bytes, same form: the same weights. Of each file: device, inode, size, time of the last change. */
 struct stamp {
-    char file[512], dtype[16], format[16];
+    char file[512], dtype[16], vision_dtype[8], format[16];
     uint64_t number[STAMPS]; /* a mix over the files, so that their count is free */
 };
 struct loaded {
@@ -22,6 +24,8 @@ struct loaded {
     struct source source;
     struct tokenizer *tok;
     struct model *model;
+    struct eyes *eyes; /* of a MiniGPT-4; NULL: it reads text alone */
+    struct lora *lora; /* to be merged while loading; NULL: none */
     struct slab *slab;
     struct buf system; /* the model's own system message; empty: none */
     int eos[EOS_MAX], eos_n;
@@ -35,7 +39,8 @@ struct loaded {
 };
 /* progress returns true to give up (STATUS_CANCELLED). done and total in bytes. NULL texts: the defaults of engine.h. */
 struct load_options {
-    const char *name, *revision, *dtype, *kv_cache_dtype, *load_format;
+    struct source_name name;
+    const char *dtype, *kv_cache_dtype, *load_format, *vision_dtype;
     int max_model_len; /* 0: the model's context, shrunk to what fits */
     bool (*progress)(void *arg, double done, double total);
     void *arg;
@@ -59,5 +64,6 @@ void loaded_close(struct loaded *l); /* contents only; any state; without seats;
 bool loaded_same(const struct loaded *a, const struct loaded *b);
 /* Bytes that reading takes beside the weights, for a moment. */
 uint64_t loaded_staging(const struct loaded *l);
+uint64_t load_staging(const struct backend_api *api, uint64_t largest); /* the same, of a file that may not be there */
 
 #endif

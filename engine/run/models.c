@@ -190,9 +190,10 @@ static void add_seat(struct models *m, struct seat *s) {
 }
 /* Not under the lock: frees weights that are in no list any more. */
 static void drop(struct models *m, struct loaded *l) {
-    turn_take(&m->turn, NULL);
+    const bool placed = l->slab != NULL; /* else nothing of it is the backend's */
+    if (placed) turn_take(&m->turn, NULL);
     loaded_close(l);
-    turn_give(&m->turn);
+    if (placed) turn_give(&m->turn);
     mem_free(l);
 }
 static void drop_seat(struct models *m, struct seat *s) {
@@ -256,9 +257,12 @@ static int plan(struct models *m, struct job *job, struct seat *s, struct loaded
     const struct seat *like = NULL;
     lock(m);
     if (q->kind != ENGINE_REQ_LOAD) like = seat_of(l, job->worker, 0);
-    const int len = like ? like->info.max_model_len : q->kind == ENGINE_REQ_LOAD ? q->max_model_len : 0;
-    const int sequences = like ? like->info.max_sequences : q->max_sequences;
-    const char *kv = like ? like->info.kv_dtype : q->kv_cache_dtype;
+    const struct seat_wish wish = { like                         ? like->info.max_model_len
+                                    : q->kind == ENGINE_REQ_LOAD ? q->max_model_len
+                                                                 : 0,
+                                    like ? like->info.max_sequences : q->max_sequences,
+                                    like ? like->info.max_images : q->max_images,
+                                    like ? like->info.kv_dtype : q->kv_cache_dtype };
     unlock(m);
     do {
         *e = (struct err){ 0 };
@@ -267,7 +271,7 @@ static int plan(struct models *m, struct job *job, struct seat *s, struct loaded
         lock(m);
         const struct seat_room room = { available > m->promised ? available - m->promised : 0, fixed };
         unlock(m);
-        if (!seat_plan(s, l, len, sequences, kv, &room, e)) {
+        if (!seat_plan(s, l, &wish, &room, e)) {
             promise(m, mine, fixed + seat_bytes(s));
             return STATUS_OK;
         }
@@ -288,9 +292,11 @@ static struct seat *new_seat(struct models *m, struct job *job, struct loaded *l
         return NULL;
     }
     if (!plan(m, job, s, l, 0, &promised, e)) {
-        job_turn_take(job);
+        const bool device =
+            l->api->memory != NULL; /* else others write on while pages are touched, for a second at times */
+        if (device) job_turn_take(job);
         seat_take(s, e);
-        job_turn_give(job);
+        if (device) job_turn_give(job);
     }
     promise(m, &promised, 0);
     s->owner = job->worker;
@@ -457,7 +463,8 @@ static bool fits_request(const struct seat *s, const struct engine_req *q) {
     const char *kv = q->kv_cache_dtype;
     const enum dtype dt = kv && strcasecmp(kv, "auto") != 0 ? dtype_parse(kv) : dtype_parse(s->info.kv_dtype);
     return (!q->max_model_len || s->info.max_model_len == q->max_model_len) &&
-           (!q->max_sequences || s->info.max_sequences == q->max_sequences) && dt == dtype_parse(s->info.kv_dtype);
+           (!q->max_sequences || s->info.max_sequences == q->max_sequences) &&
+           (!q->max_images || s->info.max_images == q->max_images) && dt == dtype_parse(s->info.kv_dtype);
 }
 static void tell_loaded(struct loading *p, struct seat *s, bool there, const char *notice) {
     struct models *m = p->m;
@@ -505,7 +512,7 @@ static int load_weights(struct loading *p, struct loaded *l, const struct load_o
     const struct program like = { .api = l->api, .be = l->be, .kv_rows = 1, .kv = DTYPE_F16 };
     if (!leave_former(p, l, former, e) && !loaded_bind(l, o, e) &&
         !sizes_of(&size, probe, l->model, &like, BEAMS_MAX, e) &&
-        !plan(p->m, p->job, s, l, size.weight_bytes + loaded_staging(l), &p->promised, e)) {
+        !plan(p->m, p->job, s, l, size.weight_bytes + eyes_bytes(l->eyes) + loaded_staging(l), &p->promised, e)) {
         p->need = p->promised;
         loaded_fill(l, s, o, &turn, e);
     }
@@ -516,6 +523,7 @@ static int load_weights(struct loading *p, struct loaded *l, const struct load_o
     const struct engine_model filled = l->info;
     s->info.measured_bytes = filled.measured_bytes;
     s->info.peak_bytes = filled.peak_bytes;
+    s->info.file_bytes = filled.file_bytes;
     s->info.read_mib_s = filled.read_mib_s;
     s->info.disk_ms = filled.disk_ms;
     s->info.copy_ms = filled.copy_ms;
@@ -534,8 +542,14 @@ static int load_weights(struct loading *p, struct loaded *l, const struct load_o
 int models_load(struct models *m, struct job *job, struct err *e) {
     const struct engine_req *q = &job->req;
     struct loading p = { m, job, now_us(), 0, 0, 0 };
-    const struct load_options o = { q->model,       q->revision,      q->dtype,      q->kv_cache_dtype,
-                                    q->load_format, q->max_model_len, show_progress, &p };
+    const struct load_options o = { .name = source_name(q),
+                                    .dtype = q->dtype,
+                                    .kv_cache_dtype = q->kv_cache_dtype,
+                                    .load_format = q->load_format,
+                                    .vision_dtype = q->vision_dtype,
+                                    .max_model_len = q->max_model_len,
+                                    .progress = show_progress,
+                                    .arg = &p };
     if (!q->model) return err_set(e, STATUS_INVALID, "%%load needs a model: a name of %%models or a path");
     struct loaded *fresh = mem_zero(1, sizeof *fresh);
     if (!fresh) return err_set(e, STATUS_NOMEM, "out of memory");

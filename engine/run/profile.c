@@ -1,5 +1,6 @@
 #include "profile.h"
 #include "base/mem.h"
+#include "eyes.h"
 #include "generate.h"
 #include "nvml.h"
 #include <math.h>
@@ -16,10 +17,12 @@ struct prof {
     int runs, steps, batch;
     struct span *span; /* of one watched step */
     struct engine_profile_row *row;
-    int first[2], rows; /* where a phase's rows begin */
+    int first[ENGINE_PHASES], rows; /* where a phase's rows begin */
     struct engine_profile out;
-    double sum[2], sum2[2], energy_j[2];
-    const char *pci; /* of the card that computes; "": none */
+    double sum[ENGINE_PHASES], sum2[ENGINE_PHASES], energy_j[ENGINE_PHASES];
+    struct image picture; /* of the image path's size; made up */
+    float *rows_out;      /* of the language model */
+    const char *pci;      /* of the card that computes; "": none */
 };
 
 /* A prompt of fixed length whose tokens spread over the vocabulary: Knuth's multiplicative hash of the position. */
@@ -102,18 +105,20 @@ static int wall(struct prof *p, bool counts, struct err *e) {
     return STATUS_OK;
 }
 /* ---- watched: each call between two marks ---- */
+static void add_spans(struct engine_profile_row *row, const struct watch *w, double share) {
+    for (int i = 0; i < w->n; i++) {
+        row[i].calls += share;
+        row[i].ms += w->span[i].us * 1e-3 * share;
+        row[i].bytes += w->span[i].bytes * share;
+        row[i].flops += w->span[i].flops * share;
+    }
+}
 static int watched(struct prof *p, enum engine_phase phase, struct program *prog, double share, struct err *e) {
     struct watch w = { .span = p->span, .cap = prog->n };
     const double t0 = own_us(p);
     if (job_replay(p->job, prog, &w, e)) return e->code;
     p->out.profiled_ms[phase] += (own_us(p) - t0) * 1e-3 * share;
-    for (int i = 0; i < w.n; i++) {
-        struct engine_profile_row *r = &p->row[p->first[phase] + i];
-        r->calls += share;
-        r->ms += w.span[i].us * 1e-3 * share;
-        r->bytes += w.span[i].bytes * share;
-        r->flops += w.span[i].flops * share;
-    }
+    add_spans(&p->row[p->first[phase]], &w, share);
     return STATUS_OK;
 }
 static int watched_prompt(struct prof *p, int base, struct err *e) {
@@ -137,8 +142,48 @@ static int watched_run(struct prof *p, struct err *e) {
         if (watched(p, ENGINE_DECODE, decoding(p), 1.0 / p->runs / p->steps, e)) return e->code;
     return STATUS_OK;
 }
+/* ---- the image path ---- */
+enum { FILE_W = 1920, FILE_H = 1080 };
+/* Any pixels: what is computed does not depend on them. A large one is made and resized, for the time that this takes. */
+static int make_picture(struct prof *p, struct err *e) {
+    const struct vision_config *c = &p->l->eyes->config;
+    struct image large = { mem_alloc(3 * FILE_W * FILE_H), FILE_W, FILE_H };
+    p->rows_out = mem_alloc((size_t)vision_tokens(c) * (size_t)c->out * sizeof *p->rows_out);
+    if (!large.rgb || !p->rows_out) {
+        image_fini(&large);
+        return err_set(e, STATUS_NOMEM, "out of memory for a picture");
+    }
+    for (unsigned i = 0; i < 3 * FILE_W * FILE_H; i++) large.rgb[i] = (unsigned char)(i * 2654435761u >> 24);
+    const double t0 = now_us();
+    image_resize(&p->picture, &large, c->image, c->image, e);
+    p->out.image_resize_ms = (now_us() - t0) * 1e-3;
+    image_fini(&large);
+    return e->code;
+}
+static int see(struct prof *p, bool counts, struct err *e) {
+    struct eyes_times t = { 0 };
+    const double from = nvml_energy_j(p->pci);
+    if (eyes_run(p->l->eyes, p->job, &p->picture, NULL, p->rows_out, &t, e)) return e->code;
+    const double ms = t.encode_ms + t.merge_ms + t.project_ms;
+    if (!counts) return STATUS_OK;
+    p->sum[ENGINE_VISION] += ms;
+    p->sum2[ENGINE_VISION] += ms * ms;
+    p->energy_j[ENGINE_VISION] += nvml_energy_j(p->pci) - from;
+    return STATUS_OK;
+}
+static int see_watched(struct prof *p, struct err *e) {
+    const struct eyes *s = p->l->eyes;
+    struct watch w[VISION_STAGES];
+    struct eyes_times t = { 0 };
+    for (int i = 0, at = 0; i < VISION_STAGES; at += s->program[i++].n)
+        w[i] = (struct watch){ .span = p->span + at, .cap = s->program[i].n };
+    if (eyes_run(p->l->eyes, p->job, &p->picture, w, p->rows_out, &t, e)) return e->code;
+    p->out.profiled_ms[ENGINE_VISION] += (t.encode_ms + t.merge_ms + t.project_ms) / p->runs;
+    for (int i = 0, at = p->first[ENGINE_VISION]; i < VISION_STAGES; at += s->program[i++].n)
+        add_spans(&p->row[at], &w[i], 1.0 / p->runs);
+    return STATUS_OK;
+}
 static void name_rows(struct prof *p, enum engine_phase phase, const struct program *prog) {
-    p->first[phase] = p->rows;
     for (int i = 0; i < prog->n; i++) {
         struct engine_profile_row *r = &p->row[p->rows++];
         r->phase = phase;
@@ -151,15 +196,27 @@ static int measure(struct prof *p, struct err *e) {
     nvml_card(p->pci, &p->out.before);
     for (int i = 0; i < WARMUPS + p->runs; i++) { /* in turn: both kinds meet the same neighbours and clocks */
         job_progress(p->job, i < WARMUPS ? "warming up" : "measuring", i, WARMUPS + p->runs, "run", 0);
-        if (wall(p, i >= WARMUPS, e) || (i >= WARMUPS && watched_run(p, e))) return e->code;
+        const bool counts = i >= WARMUPS;
+        if (p->l->eyes && (see(p, counts, e) || (counts && see_watched(p, e)))) return e->code;
+        if (p->out.vision_only) continue;
+        if (wall(p, counts, e) || (counts && watched_run(p, e))) return e->code;
     }
     nvml_card(p->pci, &p->out.after);
     return STATUS_OK;
 }
+/* Of the arithmetic that weights of this dtype need, whose name goes into kind. */
+static double peak_of(const struct peaks *peaks, const char *dtype, char kind[8]) {
+    const struct dtype_info *dt = dtype_info(dtype_parse(dtype));
+    const bool bf16 = dt && dt->dt == DTYPE_BF16 && peaks->bf16_gflops > 0;
+    const bool fp16 = dt && !bf16 && dt->dt != DTYPE_F32 && peaks->fp16_gflops > 0; /* a GPU unpacks to fp16 */
+    const bool int8 = dt && !fp16 && dt->block > 1;
+    snprintf(kind, 8, "%s", fp16 ? "fp16" : int8 ? "int8" : bf16 ? "bf16" : "fp32");
+    return fp16 ? peaks->fp16_gflops : int8 ? peaks->int8_gops : bf16 ? peaks->bf16_gflops : peaks->fp32_gflops;
+}
 static void finish(struct prof *p, struct models *m) {
     struct engine_profile *o = &p->out;
     const struct peaks peaks = models_peaks(m);
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < ENGINE_PHASES; k++) {
         const double mean = p->sum[k] / p->runs, var = p->sum2[k] / p->runs - mean * mean;
         o->wall_ms[k] = mean;
         o->wall_sd_ms[k] = p->runs > 1 && var > 0 ? sqrt(var * p->runs / (p->runs - 1)) : 0;
@@ -177,14 +234,13 @@ static void finish(struct prof *p, struct models *m) {
     o->decode_steps = p->steps;
     o->context = (int)p->ids.n + p->steps / 2;
     o->waited_ms = p->job->waited_us * 1e-3;
-    const struct dtype_info *dt = dtype_info(dtype_parse(p->l->info.dtype));
-    const bool bf16 = dt && dt->dt == DTYPE_BF16 && peaks.bf16_gflops > 0;
-    const bool fp16 = dt && !bf16 && dt->dt != DTYPE_F32 && peaks.fp16_gflops > 0; /* a GPU unpacks to fp16 */
-    const bool int8 = dt && !fp16 && dt->block > 1;
     o->dummy = p->l->source.dummy;
     o->stream_gbs = peaks.stream_gbs;
-    o->peak_gflops = fp16 ? peaks.fp16_gflops : int8 ? peaks.int8_gops : bf16 ? peaks.bf16_gflops : peaks.fp32_gflops;
-    snprintf(o->peak_kind, sizeof o->peak_kind, "%s", fp16 ? "fp16" : int8 ? "int8" : bf16 ? "bf16" : "fp32");
+    o->peak_gflops = peak_of(&peaks, p->l->info.dtype, o->peak_kind);
+    o->vision = p->l->eyes != NULL;
+    o->image_tokens = p->l->info.image_tokens;
+    if (o->vision) o->vision_peak_gflops = peak_of(&peaks, p->l->info.vision_dtype, o->vision_peak_kind);
+    snprintf(o->vision_dtype, sizeof o->vision_dtype, "%s", p->l->info.vision_dtype);
     snprintf(o->dtype, sizeof o->dtype, "%s", p->l->info.dtype);
     snprintf(o->isa, sizeof o->isa, "%s", p->l->api->isa(p->l->be));
     snprintf(o->model, sizeof o->model, "%s", p->l->info.name);
@@ -195,14 +251,21 @@ static void finish(struct prof *p, struct models *m) {
 }
 static int run(struct prof *p, struct models *m, struct err *e) {
     p->seq = seat_sequence(p->seat, NULL);
-    const int calls = decoding(p)->n + p->seat->program[PROGRAM_PREFILL].n;
+    const struct program *seen = p->l->eyes ? p->l->eyes->program : NULL;
+    int calls = decoding(p)->n + p->seat->program[PROGRAM_PREFILL].n;
+    for (int i = 0; seen && i < VISION_STAGES; i++) calls += seen[i].n;
     p->span = mem_zero((size_t)calls, sizeof *p->span);
     p->row = mem_zero((size_t)calls, sizeof *p->row);
     if (!p->span || !p->row) return err_set(e, STATUS_NOMEM, "out of memory for the profile");
-    name_rows(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL]);
-    name_rows(p, ENGINE_DECODE, decoding(p));
+    for (int i = 0; seen && i < VISION_STAGES; i++) name_rows(p, ENGINE_VISION, &seen[i]);
+    p->first[ENGINE_PREFILL] = p->rows;
+    if (!p->out.vision_only) name_rows(p, ENGINE_PREFILL, &p->seat->program[PROGRAM_PREFILL]);
+    p->first[ENGINE_DECODE] = p->rows;
+    if (!p->out.vision_only) name_rows(p, ENGINE_DECODE, decoding(p));
     job_progress(p->job, "measuring the machine", 0, 0, "run", 0);
-    if (!models_probe(m, p->job, e) && !prompt(p, e) && !room_for_batch(p, e) && !measure(p, e)) finish(p, m);
+    if (!models_probe(m, p->job, e) && (!seen || !make_picture(p, e)) && !prompt(p, e) && !room_for_batch(p, e) &&
+        !measure(p, e))
+        finish(p, m);
     return e->code;
 }
 int profile(struct models *m, struct job *job, struct err *e) {
@@ -213,13 +276,18 @@ int profile(struct models *m, struct job *job, struct err *e) {
     if (p.runs < 1 || p.runs > RUNS_MAX) return err_set(e, STATUS_INVALID, "--runs %d: 1 to %d", p.runs, RUNS_MAX);
     if (models_sit(m, job, &p.seat, e)) return e->code;
     p.l = p.seat->l;
+    p.out.vision_only = q->vision_only;
+    if (q->vision_only && !p.l->eyes)
+        err_set(e, STATUS_INVALID, "%s reads text alone: it has no image path to measure", p.l->info.name);
     p.pci = p.l->api->pci ? p.l->api->pci(p.l->be) : "";
-    const int rc = run(&p, m, e);
+    const int rc = e->code ? e->code : run(&p, m, e);
     models_rise(m, job, p.seat);
     if (!rc)
         job_done(job,
                  &(struct engine_done){ .new_tokens = p.steps * p.batch, .prompt_tokens = (int)p.ids.n * p.batch });
     ids_fini(&p.ids);
+    image_fini(&p.picture);
+    mem_free(p.rows_out);
     mem_free(p.span);
     mem_free(p.row);
     return e->code;

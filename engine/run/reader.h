@@ -16,6 +16,7 @@ struct extent {
 struct reader;
 /* Memory that reading these will take: room for the largest one twice. */
 size_t reader_window(const struct extent *x, int n);
+size_t reader_room(uint64_t largest); /* the same, where only its bytes are known */
 /* Starts to read into ring, reader_window bytes of the caller's; extents come in the order given. */
 int reader_open(struct reader **out, const struct extent *x, int n, char *ring, struct err *e);
 /* The bytes of the next extent, valid until the next call. tell is asked several times a second while it waits, with the

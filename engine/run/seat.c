@@ -17,10 +17,12 @@ int sizes_of(struct sizes *out, struct program p[PROGRAMS], struct model *m, con
         program_fini(&p[i]);
         program_init(&p[i], like->api, like->be, rows[i], picks[i], like->kv_rows);
         p[i].kv = like->kv;
+        p[i].image_rows = like->image_rows;
         op_next(&p[i], model_record(m, &p[i]));
         program_fuse(&p[i]);
         if (program_plan(&p[i], e)) return e->code;
         out->kv_bytes = more(out->kv_bytes, p[i].need[REGION_KV]);
+        out->image_bytes = (uint64_t)p[i].images.rows * (uint64_t)p[i].images.cols * sizeof(float);
         out->arena_bytes = more(out->arena_bytes, p[i].need[REGION_ARENA]);
     }
     for (int i = 0; i < model_weights(m); i++) out->weight_bytes += like->api->weight_bytes(model_weight(m, i));
@@ -31,16 +33,20 @@ static int record(struct seat *s, int max_len, struct err *e) {
     struct engine_model *info = &s->info;
     const int sequences = info->max_sequences, batch = sequences > BEAMS_MAX ? sequences : BEAMS_MAX;
     const struct program like = {
-        .api = s->l->api, .be = s->l->be, .kv_rows = sequences * max_len, .kv = dtype_parse(info->kv_dtype)
+        .api = s->l->api,
+        .be = s->l->be,
+        .kv_rows = sequences * max_len,
+        .kv = dtype_parse(info->kv_dtype),
+        .image_rows = info->max_images * info->image_tokens,
     };
     struct sizes size;
     if (sizes_of(&size, s->program, s->l->model, &like, batch, e)) return e->code;
     info->max_model_len = max_len;
     info->kv_bytes = size.kv_bytes;
     info->arena_bytes = size.arena_bytes;
-    info->kv_bytes_per_token = size.kv_bytes / ((uint64_t)sequences * (uint64_t)max_len);
-    info->weight_bytes = size.weight_bytes;
-    info->predicted_bytes = size.weight_bytes + size.kv_bytes + size.arena_bytes;
+    info->kv_bytes_per_token = (size.kv_bytes - size.image_bytes) / (uint64_t)program_kv_rows(sequences * max_len);
+    info->weight_bytes = size.weight_bytes + info->vision_bytes;
+    info->predicted_bytes = info->weight_bytes + size.kv_bytes + size.arena_bytes + info->vision_work_bytes;
     return STATUS_OK;
 }
 static int choose_kv(struct seat *s, const char *kv, struct err *e) {
@@ -80,18 +86,28 @@ static void too_large(const struct seat *s, const struct seat_room *room, int fi
         snprintf(e->text + n, sizeof e->text - n, "%%unload other models, or --dtype int4; %%fit %s shows what fits",
                  info->name);
 }
-int seat_plan(struct seat *s, struct loaded *l, int want, int sequences, const char *kv, const struct seat_room *room,
+static int choose_images(struct seat *s, int images, struct err *e) {
+    struct engine_model *info = &s->info;
+    if (!info->image_tokens && images)
+        return err_set(e, STATUS_INVALID, "--max-images %d: %s reads text alone", images, info->name);
+    info->max_images = !info->image_tokens ? 0 : images ? images : IMAGES;
+    if (info->max_images < 0 || info->max_images > ENGINE_IMAGES)
+        return err_set(e, STATUS_INVALID, "--max-images %d: 1 to %d", images, ENGINE_IMAGES);
+    return STATUS_OK;
+}
+int seat_plan(struct seat *s, struct loaded *l, const struct seat_wish *wish, const struct seat_room *room,
               struct err *e) {
     *s = (struct seat){ .l = l, .info = l->info };
     struct engine_model *info = &s->info;
-    const int len = want ? want : info->context;
-    info->max_sequences = sequences ? sequences : 1;
+    const int want = wish->tokens, len = want ? want : info->context;
+    info->max_sequences = wish->sequences ? wish->sequences : 1;
     if (info->max_sequences < 1 || info->max_sequences > BATCH_MAX)
-        return err_set(e, STATUS_INVALID, "--max-sequences %d: 1 to %d", sequences, BATCH_MAX);
+        return err_set(e, STATUS_INVALID, "--max-sequences %d: 1 to %d", wish->sequences, BATCH_MAX);
+    if (choose_images(s, wish->images, e)) return e->code;
     if (len < 1 || len > info->context)
         return err_set(e, STATUS_INVALID, "--max-model-len %d: %s was trained for 1 to %d tokens", len, info->name,
                        info->context);
-    if (choose_kv(s, kv, e) || record(s, len, e)) return e->code;
+    if (choose_kv(s, wish->kv, e) || record(s, len, e)) return e->code;
     const uint64_t fixed = room->fixed + info->arena_bytes;
     if (fixed + info->kv_bytes <= room->free_bytes) return STATUS_OK;
     const uint64_t rows = room->free_bytes > fixed
@@ -144,5 +160,31 @@ struct sequence *seat_sequence(struct seat *s, const char *session) {
     if (!session || strcmp(oldest->owner, session) != 0) oldest->tokens.n = 0;
     snprintf(oldest->owner, sizeof oldest->owner, "%s", session ? session : "");
     oldest->used = ++s->clock;
+    return oldest;
+}
+
+int seat_image_id(const struct seat *s, int slot) { return s->info.vocab + slot * s->info.image_tokens; }
+static void forget(struct seat *s, int slot) {
+    const int from = seat_image_id(s, slot), to = seat_image_id(s, slot + 1);
+    for (int i = 0; i < SEQUENCES; i++) {
+        struct ids *ids = &s->seq[i].tokens;
+        for (size_t k = 0; k < ids->n; k++)
+            if (ids->v[k] >= from && ids->v[k] < to) ids->n = k;
+    }
+}
+int seat_slot(struct seat *s, struct picture_key key, unsigned taken, bool *fresh) {
+    int oldest = -1;
+    *fresh = false;
+    for (int i = 0; i < s->info.max_images; i++) {
+        if (s->slot[i].used && picture_same(s->slot[i].key, key)) {
+            s->slot[i].used = ++s->clock;
+            return i;
+        }
+        if (!(taken >> i & 1) && (oldest < 0 || s->slot[i].used < s->slot[oldest].used)) oldest = i;
+    }
+    if (oldest < 0) return -1;
+    *fresh = true;
+    forget(s, oldest);
+    s->slot[oldest] = (struct slot){ key, ++s->clock };
     return oldest;
 }

@@ -1,5 +1,7 @@
 #include "source.h"
+#include "data/hub.h"
 #include "data/template.h"
+#include "model/lora.h"
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -8,16 +10,87 @@ static bool has_weights(const struct source *s) { return !s->dummy && s->file &&
 const struct checkpoint *source_weights(const struct source *s) { return has_weights(s) ? s->file : NULL; }
 
 static int no_weights(const struct source *s, struct err *e) {
+    char repo[HUB_REPO];
+    if (s->entry && s->entry->repo)
+        snprintf(repo, sizeof repo, "%s", s->entry->repo);
+    else if (!hub_repo_of_path(s->path, repo))
+        repo[0] = 0;
+    if (repo[0]) /* whether it has safetensors is not known here: an earlier command may have asked for them in vain */
+        return err_set(
+            e, STATUS_NOTFOUND,
+            "%s: a configuration but no weights; fetch them: hf download %s --include \"*.safetensors*\", or, "
+            "where it has none, --include \"*.bin*\"",
+            s->path, repo);
     if (s->entry && s->entry->get)
         return err_set(e, STATUS_NOTFOUND, "%s: a configuration but no weights; fetch them: %s", s->path,
                        s->entry->get);
     return err_set(e, STATUS_NOTFOUND,
                    "%s: a configuration but no weights; --load-format dummy measures the shape without them", s->path);
 }
-int source_open(struct source *s, const char *name, const char *revision, enum source_need need, struct err *e) {
+static const struct {
+    const char *name, *template_name;
+    enum vision_variant variant;
+} paths[] = {
+    { "llama2", "minigpt4-llama2", VISION_LLAMA2 },
+    { "vicuna-7b", "minigpt4-vicuna0", VISION_VICUNA_7B },
+    { "vicuna-13b", "minigpt4-vicuna0", VISION_VICUNA_13B },
+    { "v2", "minigpt-v2", VISION_V2 },
+};
+static void take_path(struct source *s, const char *name) {
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (!strcmp(paths[i].name, name)) {
+            s->vision = vision_config(paths[i].variant);
+            s->v2 = paths[i].variant == VISION_V2;
+            s->template_name = paths[i].template_name;
+        }
+    for (int i = 0; i < catalog_count(); i++)
+        if (catalog_at(i)->vision && !strcmp(catalog_at(i)->vision, name)) s->sampling = &catalog_at(i)->sampling;
+}
+/* What the catalogue says of the image path. */
+static void publish(struct source *s) {
+    if (s->sees) take_path(s, s->entry && s->entry->vision ? s->entry->vision : paths[0].name);
+}
+/* The image path's files, or its published shape where not all of them are there or weights are made up. */
+static int open_parts(struct source *s, struct err *e) {
+    const struct catalog_parts *p = &s->place;
+    const char *const file[PARTS_MAX] = { p->vit, p->qformer, p->projector };
+    const bool all = *p->vit && *p->projector && (*p->qformer || !p->entry || !p->entry->qformer);
+    publish(s);
+    if (!all || s->dummy) return STATUS_OK;
+    for (int i = 0; i < PARTS_MAX; i++)
+        if (*file[i] && !checkpoint_open(&s->part[s->parts], file[i], e)) s->parts++;
+    if (e->code) return e->code;
+    const bool v2 = s->v2 || vision_is_v2(s->part[s->parts - 1]);
+    struct vision_config c;
+    if (vision_config_of((const struct checkpoint *const *)s->part, s->parts, v2, &c, e)) return e->code;
+    take_path(s, v2 ? "v2" : !c.queries ? "llama2" : c.out == 5120 ? "vicuna-13b" : "vicuna-7b");
+    s->vision = c;
+    return STATUS_OK;
+}
+/* A picture's rows stand among the language model's. */
+static int check_parts(const struct source *s, struct err *e) {
+    if (!s->sees || s->vision.out == s->config.hidden) return STATUS_OK;
+    return err_set(e, STATUS_FORMAT,
+                   "the projection makes rows of %d numbers, the language model's have %d: --llm or --projector names "
+                   "the wrong one",
+                   s->vision.out, s->config.hidden);
+}
+int source_open(struct source *s, const struct source_name *name, enum source_need need, struct err *e) {
     *s = (struct source){ .dummy = need == NEED_DUMMY };
     struct err missing = { 0 };
-    if (catalog_resolve(name, revision, s->path, &s->entry, &missing)) {
+    const int sees = catalog_parts(name->name, name->revision, &name->given, need == NEED_WEIGHTS, &s->place, e);
+    if (sees < 0) return e->code;
+    s->sees = sees;
+    snprintf(s->given, sizeof s->given, "%s", name->name);
+    s->entry = s->place.entry;
+    if (sees && open_parts(s, e)) return e->code;
+    if (sees && *s->place.llm) {
+        snprintf(s->path, sizeof s->path, "%s", s->place.llm);
+    } else if (sees) {
+        if (!s->entry) return err_set(e, STATUS_NOTFOUND, "'%.200s': --llm names no language model", name->name);
+        s->config = s->entry->config;
+        return check_parts(s, e);
+    } else if (catalog_resolve(name->name, name->revision, s->path, &s->entry, &missing)) {
         if (need == NEED_WEIGHTS || missing.code != STATUS_NOTFOUND || !s->entry)
             return err_set(e, missing.code, "%s", missing.text);
         s->path[0] = 0;
@@ -25,10 +98,11 @@ int source_open(struct source *s, const char *name, const char *revision, enum s
         return STATUS_OK;
     }
     if (checkpoint_open(&s->file, s->path, e) || checkpoint_config(s->file, &s->config, e)) return e->code;
-    return need == NEED_WEIGHTS && !has_weights(s) ? no_weights(s, e) : STATUS_OK;
+    return need == NEED_WEIGHTS && !has_weights(s) ? no_weights(s, e) : check_parts(s, e);
 }
 void source_close(struct source *s) {
     checkpoint_close(s->file);
+    for (int i = 0; i < s->parts; i++) checkpoint_close(s->part[i]);
     *s = (struct source){ 0 };
 }
 int source_tokenizer(const struct source *s, struct tokenizer **out, struct err *e) {
@@ -92,15 +166,34 @@ static void describe_catalog(const struct catalog_entry *c, struct engine_model 
 static uint64_t params_of(const struct source *s) {
     struct err none = { 0 };
     struct model *m = NULL;
-    const uint64_t n = model_open(&m, source_weights(s), &s->config, DTYPE_NONE, &none) ? 0 : model_params(m);
+    struct vision *v = NULL;
+    uint64_t n = model_open(&m, source_weights(s), &s->config, DTYPE_NONE, &none) ? 0 : model_params(m);
     model_close(m);
+    if (s->sees) vision_open(&v, NULL, 0, &s->vision, DTYPE_NONE, &none);
+    for (int i = 0; i < vision_weights(v); i++)
+        n += (uint64_t)vision_weight(v, i)->rows * (uint64_t)vision_weight(v, i)->cols;
+    vision_close(v);
     return n;
 }
+static void describe_vision(const struct source *s, struct engine_model *info) {
+    const struct vision_config *c = &s->vision;
+    if (!s->sees) return;
+    snprintf(info->vision, sizeof info->vision, "EVA ViT, %d blocks of %d, %d px%s", c->layers, c->hidden, c->image,
+             c->queries ? ", Q-Former" : "");
+    snprintf(info->vit, sizeof info->vit, "%s", s->place.vit);
+    snprintf(info->qformer, sizeof info->qformer, "%s", s->place.qformer);
+    snprintf(info->projector, sizeof info->projector, "%s", s->place.projector);
+    info->image_px = c->image;
+    info->image_tokens = vision_tokens(c);
+    if (!s->entry) snprintf(info->template_name, sizeof info->template_name, "%s", s->template_name);
+}
 void source_describe_entry(const struct catalog_entry *entry, struct engine_model *info) {
-    const struct source s = { .entry = entry, .config = entry->config };
+    struct source s = { .entry = entry, .config = entry->config, .sees = entry->vision != NULL };
+    publish(&s);
     *info = (struct engine_model){ 0 };
     describe_config(&entry->config, info);
     describe_catalog(entry, info);
+    describe_vision(&s, info);
     info->params = params_of(&s);
     snprintf(info->dtype, sizeof info->dtype, "%s", source_stored(&s));
 }
@@ -109,7 +202,7 @@ void source_describe(const struct source *s, const struct tokenizer *t, struct e
     if (s->entry)
         describe_catalog(s->entry, info);
     else
-        name_of(s->path, info->name, sizeof info->name);
+        name_of(s->sees ? s->given : s->path, info->name, sizeof info->name);
     size_t n = 0;
     struct gguf_string jinja = { "", 0 };
     if (t)
@@ -117,8 +210,9 @@ void source_describe(const struct source *s, const struct tokenizer *t, struct e
     else if (s->file && checkpoint_gguf(s->file))
         gguf_text(checkpoint_gguf(s->file), "tokenizer.chat_template", &jinja);
     if (!s->entry) snprintf(info->template_name, sizeof info->template_name, "%s", template_guess(jinja.p, jinja.n));
+    describe_vision(s, info);
     snprintf(info->file, sizeof info->file, "%s", s->path);
-    info->on_disk = has_weights(s);
+    info->on_disk = has_weights(s) && (!s->sees || s->parts);
     info->file_bytes = has_weights(s) ? checkpoint_bytes(s->file) : 0;
     snprintf(info->format, sizeof info->format, "%s",
              s->dummy          ? "dummy"

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "data/home.h"
+#include "eyes.h"
 #include "fit.h"
 #include "generate.h"
 #include "profile.h"
@@ -89,6 +90,7 @@ static int run(struct models *m, struct job *job, struct err *e) {
     case ENGINE_REQ_GENERATE: return generate(m, job, e);
     case ENGINE_REQ_PROFILE: return profile(m, job, e);
     case ENGINE_REQ_FIT: return fit(m, job, e);
+    case ENGINE_REQ_LOOK: return look(job, e);
     default: return models_answer(m, job, e);
     }
 }

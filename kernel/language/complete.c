@@ -128,7 +128,7 @@ static void offer_values(struct offers *f, const struct option *o, const struct 
     for (int i = 0; o->type == OPTION_CHOICE && option_choice(o->choices, i, name); i++) offer(f, name, "value");
     if (o->type == OPTION_FLAG) offer(f, "true", "value"), offer(f, "false", "value");
     if (o->type == OPTION_PATH) offer_paths(f);
-    if (!strcmp(o->name, "model")) offer_models(f, s);
+    if (!strcmp(o->name, "model") || !strcmp(o->name, "llm")) offer_models(f, s);
     if (o->type == OPTION_NAME)
         for (int i = 0; s && i < s->vars.n; i++) offer(f, s->vars.v[i].name, "variable");
     if (o->def && o->type != OPTION_CHOICE && o->type != OPTION_FLAG) offer(f, o->def, "value");
@@ -220,7 +220,7 @@ static void offer_at(struct offers *f, const struct place *p, const struct snaps
         const struct option *o = strcmp(p->magic->name, "set") ? place_option(p, f->code, &value) : NULL;
         if (o && value <= f->end) {
             f->start = value;
-            if (o->list && o->type != OPTION_TEXT) behind_comma(f);
+            if (o->list && o->type != OPTION_TEXT && o->type != OPTION_PATH) behind_comma(f);
             offer_values(f, o, s);
         } else if (f->end > f->start && f->code[f->start] == '-') {
             offer_options(f, p->magic);

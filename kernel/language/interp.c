@@ -2,6 +2,7 @@
 #include "base/utf8.h"
 #include "cell.h"
 #include "kernel/magics/hub.h"
+#include "kernel/magics/photo.h"
 #include "kernel/magics/shell.h"
 #include "kernel/present/format.h"
 #include "kernel/present/table.h"
@@ -41,6 +42,9 @@ void interp_close(struct interp *in) {
     variables_fini(&in->models);
     for (int i = 0; i < in->chat.n; i++) mem_free(in->chat.v[i].text);
     mem_free(in->chat.v);
+    for (int i = 0; i < in->chat.pictures; i++) photo_drop(in->chat.picture[i].photo);
+    photo_drop(in->chat.offered);
+    photo_drop(in->photo);
     snapshot_free(in->snap);
     pthread_mutex_destroy(&in->lock);
     baton_fini(&in->baton);

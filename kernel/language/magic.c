@@ -63,8 +63,19 @@ static void option_meaning(const struct option *o, struct buf *out) {
         buf_printf(out, " (%g to %g)", o->min, o->max);
     if (o->list && !(o->arg && strstr(o->arg, "..."))) buf_puts(out, "; repeatable");
 }
+enum { MEANING = 66 }; /* columns that the other cells leave of 100 */
+/* Rows of their own for choices; what one does not hold goes on in the next. */
+static void choice_rows(struct table *t, const char *s) {
+    while (*s) {
+        size_t n = strlen(s);
+        if (n > MEANING)
+            for (n = MEANING; s[n - 1] != ' ' && n > 1;) n--;
+        table_cell(t, "%s", ""), table_cell(t, "%s", "");
+        table_cell(t, "%.*s", (int)(s[n - 1] == ' ' ? n - 1 : n), s);
+        s += n;
+    }
+}
 static void option_row(struct table *t, const struct option *o) {
-    enum { MEANING = 66 }; /* columns that the other cells leave of 100 */
     struct buf b, choices;
     buf_init(&b, 1024);
     buf_init(&choices, 1024);
@@ -76,7 +87,7 @@ static void option_row(struct table *t, const struct option *o) {
     option_meaning(o, &b);
     const bool apart = b.n + choices.n > MEANING;
     table_cell(t, "%s%s%s", buf_text(&b), apart || !choices.n ? "" : ": ", apart ? "" : buf_text(&choices));
-    if (apart && choices.n) table_cell(t, "%s", ""), table_cell(t, "%s", ""), table_cell(t, "%s", buf_text(&choices));
+    if (apart) choice_rows(t, buf_text(&choices));
     buf_fini(&b);
     buf_fini(&choices);
 }

@@ -15,9 +15,18 @@ struct message {
     char *text;
     size_t len;
 };
+struct photo;
+enum { CHAT_PICTURES = 16 };
 struct chat { /* the whole conversation; the engine keeps its keys and values under the session "chat" */
     struct message *v;
     int n, cap;
+    struct {
+        struct photo *photo;
+        int message; /* the user's, that it belongs to */
+    } picture[CHAT_PICTURES];
+    int pictures;
+    struct photo
+        *offered; /* the remembered picture that a turn had, or did without: it does not come again by itself */
 };
 /* Never changed after it was published; freed with the last reference. */
 struct snapshot {
@@ -27,7 +36,9 @@ struct snapshot {
 /* The last model that was loaded, as it was asked for: %load alone does it again. model "": none. */
 struct last_load {
     char model[1024], revision[128], dtype[16], kv_cache_dtype[16], load_format[16];
-    int max_model_len, max_sequences, threads;
+    char vit[1024], qformer[1024], projector[1024], llm[1024],
+        vision_dtype[16]; /* of a MiniGPT-4; "": as it is found */
+    int max_model_len, max_sequences, threads, max_images;
 };
 struct hub;
 struct interp {
@@ -37,6 +48,7 @@ struct interp {
     struct variables models;                  /* names seen in the engine's lists, with a line about each */
     struct chat chat;
     struct last_load last;
+    struct photo *photo;  /* of %image, for prompts to come; NULL: none */
     bool chatting;        /* a turn of the conversation is under way: another one is refused */
     struct hub *hub;      /* the engine, for all threads */
     bool changed;         /* since the last snapshot */

@@ -90,6 +90,8 @@ static int trim(struct fitting *f, struct call *c, const struct engine_req *q, s
     for (int i = 0; i < f->asked.contexts; i++)
         if (f->asked.context[i] <= context) l->context[l->contexts++] = f->asked.context[i];
     format_count(most, (uint64_t)context);
+    if (!l->contexts && context > 0 && !args_given(&c->args, "max-model-len")) /* nobody asked for the usual 2,048 */
+        l->context[l->contexts++] = context;
     if (!l->contexts) *l = f->asked;
     for (int i = 0; i < f->asked.contexts && l->contexts < f->asked.contexts; i++) {
         if (f->asked.context[i] <= context) continue;
@@ -108,6 +110,10 @@ static int fit_one(struct fitting *f, struct call *c, const char *name, struct e
     const struct engine_req q = { .kind = ENGINE_REQ_FIT,
                                   .model = show.model,
                                   .revision = show.revision,
+                                  .vit = args_text(&c->args, "vit"),
+                                  .qformer = args_text(&c->args, "qformer"),
+                                  .projector = args_text(&c->args, "projector"),
+                                  .llm = interp_model(c->in, args_text(&c->args, "llm")),
                                   .fit = { .dtype = l->dtype,
                                            .machine = l->machine,
                                            .context = l->context,

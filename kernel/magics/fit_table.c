@@ -223,6 +223,24 @@ static void advice(const struct section *s, int machine) {
 }
 
 double fit_kv_bytes(const struct engine_model *m) { return 2.0 * 2 * m->layers * m->kv_heads * m->head_dim; }
+/* What pictures cost: a part of the weights, and of the context. */
+static void sight_line(const struct section *s) {
+    const struct engine_model *m = &s->fit->model;
+    char low[32], high[32], tokens[32], both[72];
+    uint64_t least = 0, most = 0;
+    if (m->image_tokens < 1) return;
+    for (int i = 0; i < s->l->shown; i++) {
+        const uint64_t bytes = row(s, (struct at){ 0, i, 0, 0 })->vision_bytes;
+        least = i && least < bytes ? least : bytes;
+        most = most > bytes ? most : bytes;
+    }
+    format_bytes(low, (double)least);
+    format_bytes(high, (double)most);
+    format_count(tokens, (uint64_t)m->image_tokens);
+    snprintf(both, sizeof both, strcmp(low, high) ? "%s to %s" : "%s%.0s", low, high);
+    doc_line(s->d, "the image path (%s) has %s of the weights; a picture takes %s tokens of the context", m->vision,
+             both, tokens);
+}
 static void heading(const struct section *s) {
     const struct engine_model *m = &s->fit->model;
     char params[32], context[32], kv[32];
@@ -246,6 +264,7 @@ static void heading(const struct section *s) {
     }
     doc_line(s->d, "%s", buf_text(&line));
     buf_fini(&line);
+    sight_line(s);
 }
 void fit_section(struct doc *d, const struct engine_fit *fit, const struct fit_lists *l) {
     const struct section s = { d, fit, l };

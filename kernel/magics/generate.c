@@ -1,33 +1,15 @@
-/* %generate %chat %template: text from the loaded model. */
+/* %generate %template: text from the loaded model. */
+#include "generate.h"
 #include "base/mem.h"
-#include "base/utf8.h"
-#include "hub.h"
-#include "job.h"
 #include "kernel/language/state.h"
 #include "kernel/present/format.h"
-#include "kernel/present/progress.h"
 #include "kernel/present/table.h"
 #include "magics.h"
 #include "record.h"
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-enum { STOPS = 16, PROMPT_MAX = 64 << 20, COUNTED = 64 }; /* COUNTED: so few tokens need no bar */
-static const char SESSION[] = "chat";
-
-struct run {
-    struct call *c;
-    struct engine_req q;
-    const char *stop[STOPS];
-    int stop_id[STOPS];
-    struct engine_message plain[3]; /* system, input, user */
-    struct buf text;
-    struct engine_done done;
-    struct progress progress;
-    bool stream;
-    bool waited, counted; /* the bar was shown for the prompt; it counts tokens */
-};
+enum { COUNTED = 64, DEFAULT_TOKENS = 128 }; /* COUNTED: so few tokens need no bar */
 
 /* ---- what is asked ---- */
 static int add_stops(struct run *r) {
@@ -49,12 +31,16 @@ static bool typed(const struct args *a, const char *name) {
     const struct arg *v = args_last(a, name);
     return v && !v->from_set;
 }
+static bool any_given(const struct args *a, const char *const *name, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (args_given(a, name[i])) return true;
+    return false;
+}
 /* Greedy unless a sampling option was given: HF would ignore a temperature without do_sample, which surprises people.
  * Beam search does not sample, here as there; the line under the text says so. */
+static const char *const hints[] = { "temperature", "top-p", "top-k", "min-p", "typical-p" };
 static struct engine_sampling sampling(const struct args *a) {
-    static const char *const hints[] = { "temperature", "top-p", "top-k", "min-p", "typical-p" };
-    bool sample = false;
-    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) sample |= args_given(a, hints[i]);
+    bool sample = any_given(a, hints, sizeof hints / sizeof *hints);
     if (args_given(a, "do-sample")) sample = args_flag(a, "do-sample");
     if (args_int(a, "num-beams") > 1) sample = false;
     const float temperature = sample ? (float)args_number(a, "temperature") : 0;
@@ -82,20 +68,27 @@ static int beams(struct run *r) {
     r->stream = false;
     return 0;
 }
-static int ask(struct run *r, struct call *c) {
+/* Nothing was said of how to choose tokens: then as the model's authors do it, where that is known. */
+static bool own_sampling(const struct args *a) {
+    static const char *const others[] = { "do-sample", "num-beams", "repetition-penalty" };
+    return !any_given(a, hints, sizeof hints / sizeof *hints) && !any_given(a, others, sizeof others / sizeof *others);
+}
+int run_ask(struct run *r, struct call *c) {
     const struct args *a = &c->args;
-    r->c = c;
+    *r = (struct run){ .c = c };
     r->stream = args_flag(a, "stream");
     r->q = (struct engine_req){ .kind = ENGINE_REQ_GENERATE,
                                 .model = interp_model(c->in, args_text(a, "model")),
                                 .template_name = args_text(a, "template"),
                                 .sampling = sampling(a),
+                                .own_sampling = own_sampling(a),
                                 .max_new_tokens = args_int(a, "max-new-tokens"),
                                 .min_new_tokens = args_int(a, "min-new-tokens"),
                                 .ignore_eos = args_flag(a, "ignore-eos") };
     if (r->q.min_new_tokens > r->q.max_new_tokens)
         return err_set(c->e, STATUS_INVALID, "--min-new-tokens %d is more than --max-new-tokens %d",
                        r->q.min_new_tokens, r->q.max_new_tokens);
+    if (r->q.own_sampling && !args_given(a, "max-new-tokens")) r->q.max_new_tokens = 0;
     progress_init(&r->progress, c->o);
     buf_init(&r->text, PROMPT_MAX);
     return beams(r) ? c->e->code : add_stops(r);
@@ -131,8 +124,8 @@ static const char *prompt(struct call *c, char **owned, size_t *n) {
  * before the text does. */
 static void count(struct run *r, int tokens) {
     if (!r->text.n)
-        r->counted = r->q.max_new_tokens >= COUNTED && r->q.beams.num_beams < 2 && progress_live(&r->progress);
-    if (r->counted) progress_update(&r->progress, "generating", tokens, r->q.max_new_tokens, "tok");
+        r->counted = (!r->most || r->most >= COUNTED) && r->q.beams.num_beams < 2 && progress_live(&r->progress);
+    if (r->counted) progress_update(&r->progress, "generating", tokens, r->most, "tok");
 }
 static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
     struct run *r = arg;
@@ -150,7 +143,7 @@ static int on_event(void *arg, const struct engine_event *ev, struct err *e) {
                         ev->u.progress.unit);
         return 0;
     case ENGINE_EV_DONE: r->done = ev->u.done; return 0;
-    default: return 0;
+    default: return sight_event(&r->sight, ev, e);
     }
 }
 static void how_chosen(const struct engine_done *d, struct buf *out) {
@@ -188,7 +181,8 @@ static void why_stopped(const struct engine_done *d, struct buf *out) {
 }
 static double decode_rate(const struct engine_done *d) { return d->tpot_ms > 0 ? 1000 / d->tpot_ms : 0; }
 
-static void timings(const struct engine_done *d, struct doc *doc) {
+static void timings(const struct run *r, struct doc *doc) {
+    const struct engine_done *d = &r->done;
     char ttft[32], tpot[32], rate[32], chars[32], prompts[32], made[32], cached[32];
     format_count(prompts, (uint64_t)d->prompt_tokens);
     format_count(made, (uint64_t)d->new_tokens);
@@ -210,6 +204,7 @@ static void timings(const struct engine_done *d, struct doc *doc) {
     }
     if (many) buf_printf(&line, " · %s tok/s · %s chars/s", rate, chars);
     doc_line(doc, "%s", buf_text(&line));
+    sight_timings(&r->sight, d, doc);
     buf_reset(&line);
     buf_printf(&line, "%s · ", d->model);
     how_chosen(d, &line);
@@ -225,37 +220,45 @@ static void timings(const struct engine_done *d, struct doc *doc) {
 }
 /* The same numbers for programs that read the notebook. */
 static json_t *numbers(const struct engine_done *d) {
-    return json_pack("{s:{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:b, s:b, s:i, s:f, s:s}}", "jaeda", "model",
-                     d->model, "prompt_tokens", d->prompt_tokens, "cached_tokens", d->cached_tokens, "new_tokens",
-                     d->new_tokens, "ttft_ms", d->ttft_ms, "prefill_ms", d->prefill_ms, "decode_ms", d->decode_ms,
-                     "tpot_ms", d->tpot_ms, "chars", (json_int_t)d->chars, "greedy", (int)d->greedy, "dummy",
-                     (int)d->dummy, "num_beams", d->beams.num_beams > 1 ? d->beams.num_beams : 1, "beam_score",
-                     d->beam_score, "stop", engine_stop_text(d->stop));
+    json_t *o = json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:b, s:b, s:i, s:f, s:s}", "model", d->model,
+                          "prompt_tokens", d->prompt_tokens, "cached_tokens", d->cached_tokens, "new_tokens",
+                          d->new_tokens, "ttft_ms", d->ttft_ms, "prefill_ms", d->prefill_ms, "decode_ms", d->decode_ms,
+                          "tpot_ms", d->tpot_ms, "chars", (json_int_t)d->chars, "greedy", (int)d->greedy, "dummy",
+                          (int)d->dummy, "num_beams", d->beams.num_beams > 1 ? d->beams.num_beams : 1, "beam_score",
+                          d->beam_score, "stop", engine_stop_text(d->stop));
+    if (d->images) json_object_update_new(o, sight_numbers(d));
+    return json_pack("{s:o}", "jaeda", o);
+}
+/* What stands below the text of any run, however it ended. */
+static void show_doc_of(struct run *r, struct doc *d) {
+    if (*r->sight.unseen) doc_line(d, "! %s", r->sight.unseen);
+    if (r->done.dummy) doc_line(d, "! %s", DUMMY_NOTICE);
+    json_t *bundle = doc_bundle(d);
+    if (bundle && d->plain.n) {
+        out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
+    } else {
+        json_decref(bundle);
+    }
+    doc_fini(d);
 }
 static void show_end(struct run *r) {
     struct doc d;
     doc_init(&d);
-    if (!args_flag(&r->c->args, "quiet")) timings(&r->done, &d);
-    if (r->done.dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
-    json_t *bundle = doc_bundle(&d);
-    if (bundle) out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
-    doc_fini(&d);
+    if (!args_flag(&r->c->args, "quiet")) timings(r, &d);
+    show_doc_of(r, &d);
 }
 static int interrupted(struct run *r) {
-    char rate[32], text[160];
+    char rate[32], of[32] = "", text[160];
     struct doc d;
     format_number(rate, decode_rate(&r->done));
-    const int n = r->done.new_tokens, most = r->q.max_new_tokens;
+    if (r->most) snprintf(of, sizeof of, " of %d", r->most);
     snprintf(text, sizeof text,
-             r->done.tpot_ms > 0 ? "interrupted after %d of %d tokens (decode %s tok/s so far)"
-                                 : "interrupted after %d of %d tokens%.0s",
-             n, most, rate);
+             r->done.tpot_ms > 0 ? "interrupted after %d%s tokens (decode %s tok/s so far)"
+                                 : "interrupted after %d%s tokens%.0s",
+             r->done.new_tokens, of, rate);
     doc_init(&d);
     doc_line(&d, "%s", text);
-    if (r->done.dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
-    json_t *bundle = doc_bundle(&d);
-    if (bundle) out_display(r->c->o, bundle, numbers(&r->done), NULL, false);
-    doc_fini(&d);
+    show_doc_of(r, &d);
     return err_set(r->c->e, STATUS_CANCELLED, "%s", text);
 }
 static int run_and_show(struct run *r) {
@@ -273,30 +276,56 @@ static int run_and_show(struct run *r) {
     const char *name = args_text(&c->args, "save");
     if (name && interp_set(c->in, name, buf_text(&r->text), r->text.n, c->e)) return c->e->code;
     if (r->done.stop == ENGINE_STOP_CANCELLED) return interrupted(r);
-    if (!args_flag(&c->args, "quiet") || r->done.dummy) show_end(r);
-    return 0;
+    const int shown = sight_end(&r->sight, c, &r->text);
+    show_end(r);
+    return shown;
 }
-
-/* Runs what ask() and the caller's messages describe, shows its end and records it. */
-static int run(struct run *r) {
+/* How many tokens may come. Without --max-new-tokens the authors of a model that sees say it. */
+static int most(const struct run *r, const struct models *loaded) {
+    const struct engine_model *m = models_find(loaded, r->q.model);
+    if (r->q.max_new_tokens) return r->q.max_new_tokens;
+    return r->q.images || (m && m->image_tokens > 0) ? 0 : DEFAULT_TOKENS;
+}
+int run_go(struct run *r) {
     struct record record;
     if (record_begin(&record, r->c, &r->q)) return r->c->e->code;
+    r->most = most(r, &record.facts);
+    record_pictures(&record, &r->sight, r->q.messages - 1);
     const int rc = run_and_show(r);
     record_text(&record, &r->done, &r->text);
     record_end(&record, r->c, rc);
     return rc;
+}
+void run_fini(struct run *r) {
+    sight_fini(&r->sight);
+    buf_fini(&r->text);
 }
 
 /* ---- %generate ---- */
 static void add_message(struct run *r, const char *role, const char *text, size_t n) {
     r->plain[r->q.messages++] = (struct engine_message){ role, text, n };
 }
-/* template NULL: the model's own, which the engine knows. */
-static int check_input(struct call *c, const char *template) {
+int check_input(struct call *c, const char *template) {
     if (!args_given(&c->args, "input") || !template || !strcmp(template, "koalpaca") || !strcmp(template, "kullm"))
         return 0;
     return err_set(c->e, STATUS_INVALID,
                    "--input has no place in the template %s: use --template koalpaca (맥락) or kullm (입력)", template);
+}
+/* Byte for byte, as transformers' generate() and vLLM take a prompt; a template is asked for, or %chat is. A picture has its
+ * place in a template: with one it is the model's own. */
+static int compose(struct run *r, const char *text, size_t n) {
+    const struct args *a = &r->c->args;
+    const char *system = args_text(a, "system"), *input = args_text(a, "input"), *template = r->q.template_name;
+    const bool raw = template ? !strcmp(template, "raw") : !r->sight.n;
+    if (raw && system && !args_last(a, "system")->from_set)
+        return err_set(r->c->e, STATUS_INVALID, "--system needs a chat template: add --template chatml, or use %%chat");
+    if (check_input(r->c, raw ? "raw" : template)) return r->c->e->code;
+    if (!raw && system) add_message(r, "system", system, strlen(system));
+    if (!raw && input) add_message(r, "input", input, strlen(input));
+    add_message(r, raw ? NULL : "user", text, n);
+    for (int i = 0; i < r->sight.n; i++) r->sight.image[i].message = r->q.messages - 1;
+    r->q.message = r->plain;
+    return 0;
 }
 int magic_generate(struct call *c) {
     int begun;
@@ -308,139 +337,13 @@ int magic_generate(struct call *c) {
     if (!text)
         return err_set(c->e, STATUS_INVALID,
                        "%%generate needs a prompt: %%generate TEXT, --file FILE, or a %%%%generate cell");
-    int rc = ask(&r, c);
-    const char *system = args_text(&c->args, "system"), *input = args_text(&c->args, "input");
-    /* Byte for byte, as transformers' generate() and vLLM take a prompt; a template is asked for, or %chat is. */
-    const bool raw = !r.q.template_name || !strcmp(r.q.template_name, "raw");
-    if (!rc && raw && system && !args_last(&c->args, "system")->from_set)
-        rc = err_set(c->e, STATUS_INVALID, "--system needs a chat template: add --template chatml, or use %%chat");
-    if (!rc) rc = check_input(c, raw ? "raw" : r.q.template_name);
-    if (!raw && system) add_message(&r, "system", system, strlen(system));
-    if (!raw && input) add_message(&r, "input", input, strlen(input));
-    add_message(&r, raw ? NULL : "user", text, n);
-    r.q.message = r.plain;
-    if (!rc) rc = run(&r);
-    buf_fini(&r.text);
+    int rc = run_ask(&r, c);
+    if (!rc) rc = sight_take(&r.sight, c, &r.q, NULL);
+    if (!rc) rc = compose(&r, text, n);
+    if (!rc) rc = sight_ask(&r.sight, c, &r.q, 0);
+    if (!rc) rc = run_go(&r);
+    run_fini(&r);
     mem_free(owned);
-    return rc;
-}
-
-/* ---- %chat ---- */
-static int push(struct chat *chat, const char *role, const char *text, size_t n, struct err *e) {
-    if (chat->n == chat->cap) {
-        const int cap = chat->cap ? chat->cap * 2 : 16;
-        struct message *v = mem_grow(chat->v, (size_t)cap, sizeof *v);
-        if (!v) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
-        chat->v = v;
-        chat->cap = cap;
-    }
-    struct message *m = &chat->v[chat->n];
-    *m = (struct message){ .text = mem_copy(text, n), .len = n };
-    if (!m->text) return err_set(e, STATUS_NOMEM, "out of memory for the conversation");
-    snprintf(m->role, sizeof m->role, "%s", role);
-    chat->n++;
-    return 0;
-}
-static void cut(struct chat *chat, int n) {
-    while (chat->n > n) mem_free(chat->v[--chat->n].text);
-}
-static int forget(struct call *c) {
-    cut(&c->in->chat, 0);
-    if (!hub_connected(c->in->hub)) return 0;
-    return job_run(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_RESET, .session = SESSION }, NULL, NULL, c->e);
-}
-static int show_chat(struct call *c) {
-    const struct chat *chat = &c->in->chat;
-    struct doc d;
-    doc_init(&d);
-    if (!chat->n) doc_line(&d, "the conversation is empty: %%chat TEXT starts it");
-    for (int i = 0; i < chat->n; i++) {
-        doc_line(&d, "%s:", chat->v[i].role);
-        doc_code(&d, chat->v[i].text, chat->v[i].len);
-    }
-    return show_doc(c->o, &d, c->e);
-}
-/* The system message opens a conversation; another one starts it anew, but a default of %set does not break into one. */
-static int open_chat(struct call *c) {
-    struct chat *chat = &c->in->chat;
-    const struct arg *system = args_last(&c->args, "system");
-    const bool same = chat->n && system && !strcmp(chat->v[0].role, "system") && !strcmp(chat->v[0].text, system->text);
-    if (args_flag(&c->args, "reset") || (system && !system->from_set && chat->n && !same))
-        if (forget(c)) return c->e->code;
-    return !chat->n && system ? push(chat, "system", system->text, strlen(system->text), c->e) : 0;
-}
-static int say(struct run *r, const char *text, size_t n) {
-    struct chat *chat = &r->c->in->chat;
-    const int before = chat->n;
-    const char *input = args_text(&r->c->args, "input");
-    if (input && push(chat, "input", input, strlen(input), r->c->e)) return r->c->e->code;
-    if (push(chat, "user", text, n, r->c->e)) return cut(chat, before), r->c->e->code;
-    struct engine_message *m = mem_zero((size_t)chat->n, sizeof *m);
-    if (!m) return cut(chat, before), err_set(r->c->e, STATUS_NOMEM, "out of memory for the conversation");
-    for (int i = 0; i < chat->n; i++)
-        m[i] = (struct engine_message){ chat->v[i].role, chat->v[i].text, chat->v[i].len };
-    r->q.message = m;
-    r->q.messages = chat->n;
-    r->q.session = SESSION;
-    const int rc = run(r);
-    mem_free(m);
-    if (rc && rc != STATUS_CANCELLED) {
-        cut(chat, before); /* a question that failed was not asked */
-    } else if (push(chat, "assistant", buf_text(&r->text), r->text.n, r->c->e)) {
-        cut(chat, before);
-        return r->c->e->code;
-    }
-    return rc;
-}
-/* Without --template it is the model's own that must have a place for --input. */
-static int check_chat_input(struct run *r) {
-    struct call *c = r->c;
-    struct models m;
-    const char *name = r->q.template_name;
-    if (name) return check_input(c, name);
-    int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_STATUS }, &m, c->e);
-    for (int i = 0; !rc && !name && i < m.n; i++) /* the last loaded comes first */
-        if (!r->q.model || !strcasecmp(r->q.model, m.row[i].name)) name = m.row[i].template_name;
-    if (!rc) rc = check_input(c, name);
-    models_fini(&m);
-    return rc;
-}
-static int converse(struct call *c) {
-    struct run r = { 0 };
-    char *owned = NULL;
-    const char *text = c->body;
-    size_t n = c->body_len;
-    if (c->body && c->args.words.n)
-        return err_set(c->e, STATUS_INVALID, "%%%%chat takes its text from the lines below, not from its own line");
-    if (open_chat(c)) return c->e->code;
-    if (!c->body && !c->args.words.n) {
-        if (!args_flag(&c->args, "reset")) return show_chat(c);
-        struct doc d;
-        doc_init(&d);
-        doc_line(&d, "a new conversation%s", c->in->chat.n ? " with its system message" : "");
-        return show_doc(c->o, &d, c->e);
-    }
-    if (!c->body) text = owned = args_join(&c->args, 0);
-    int rc = text ? 0 : err_set(c->e, STATUS_NOMEM, "out of memory for the prompt");
-    if (owned) n = strlen(owned);
-    if (!rc) rc = ask(&r, c);
-    if (!rc && args_given(&c->args, "input")) rc = check_chat_input(&r);
-    if (!rc) rc = say(&r, text, n);
-    buf_fini(&r.text);
-    mem_free(owned);
-    return rc;
-}
-
-/* The conversation has one turn at a time: what is said next depends on what was answered. */
-int magic_chat(struct call *c) {
-    if (!c->body && !c->args.words.n && !args_flag(&c->args, "reset") && !args_given(&c->args, "system"))
-        return show_chat(c);
-    if (c->in->chatting)
-        return err_set(c->e, STATUS_BUSY,
-                       "%%chat: an answer is being written already: wait for its end, or %%generate");
-    c->in->chatting = true;
-    const int rc = converse(c);
-    c->in->chatting = false;
     return rc;
 }
 

@@ -127,6 +127,11 @@ static void warnings(struct doc *d, const struct engine_profile *p) {
 static void energy(struct doc *d, const struct engine_profile *p) {
     char prefill[32], read[32], written[32];
     const double *j = p->energy_j;
+    if (p->vision && isfinite(j[ENGINE_VISION])) {
+        format_number(read, j[ENGINE_VISION] > 0 ? j[ENGINE_VISION] : NAN);
+        doc_line(d, "energy: %s J a picture, by the card's counter", read);
+    }
+    if (p->vision_only) return;
     if (!isfinite(j[ENGINE_PREFILL]) || !isfinite(j[ENGINE_DECODE])) {
         doc_line(d, "energy: this card does not count it");
         return;

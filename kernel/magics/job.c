@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 struct wait {
     struct interp *in;
@@ -69,7 +70,7 @@ static int follow(struct wait *w) {
 /* Which requests run in a lane; the others are answered at once. */
 static bool needs_lane(enum engine_req_kind kind) {
     return kind == ENGINE_REQ_LOAD || kind == ENGINE_REQ_UNLOAD || kind == ENGINE_REQ_GENERATE ||
-           kind == ENGINE_REQ_PROFILE || kind == ENGINE_REQ_RESET || kind == ENGINE_REQ_FIT;
+           kind == ENGINE_REQ_PROFILE || kind == ENGINE_REQ_RESET || kind == ENGINE_REQ_FIT || kind == ENGINE_REQ_LOOK;
 }
 /* The engine ended while nobody looked: the cell that meets the new one says so. */
 static void tell_news(struct wait *w) {
@@ -119,6 +120,11 @@ static int keep(void *arg, const struct engine_event *ev, struct err *e) { retur
 int models_ask(struct interp *in, struct out *o, const struct engine_req *q, struct models *m, struct err *e) {
     *m = (struct models){ 0 };
     return job_run(in, o, q, keep, m, e);
+}
+const struct engine_model *models_find(const struct models *m, const char *name) {
+    for (int i = 0; i < m->n; i++) /* the last loaded comes first */
+        if (!name || !strcasecmp(name, m->row[i].name)) return &m->row[i];
+    return NULL;
 }
 void models_fini(struct models *m) {
     mem_free(m->row);

@@ -21,6 +21,8 @@ struct models { /* rows copied out of a MODELS event, and the SYSTEM event when 
 /* A request that answers with rows: STATUS, MODELS, SHOW, UNLOAD. models_fini it, also after an error. */
 int models_ask(struct interp *in, struct out *o, const struct engine_req *q, struct models *m, struct err *e);
 int models_keep(struct models *m, const struct engine_event *ev, struct err *e);
+/* Of loaded models, the one that a request with this name goes to, NULL: the last loaded. NULL: there is none. */
+const struct engine_model *models_find(const struct models *m, const char *name);
 void models_fini(struct models *m);
 
 #endif

@@ -95,6 +95,19 @@ void memory_line(struct doc *d, const struct engine_model *m) {
     doc_line(d, "memory: %s measured, %s predicted%s%s: weights %s, KV cache %s, work %s", measured, predicted,
              m->peak_bytes ? ", at its peak " : "", m->peak_bytes ? peak : "", weights, kv, work);
 }
+void sees_line(struct doc *d, const struct engine_model *m) {
+    char weights[32], work[32], tokens[32];
+    if (m->image_tokens < 1) return;
+    format_bytes(weights, (double)m->vision_bytes);
+    format_bytes(work, (double)m->vision_work_bytes);
+    format_count(tokens, (uint64_t)m->image_tokens);
+    doc_line(d, "%s sees: %s%s%s, %s tokens a picture%s%s%s%s", m->name, m->vision, *m->vision_dtype ? ", " : "",
+             m->vision_dtype, tokens, m->vision_bytes ? "; of the memory: weights " : "",
+             m->vision_bytes ? weights : "", m->vision_work_bytes ? ", work " : "", m->vision_work_bytes ? work : "");
+    if (m->loaded && m->max_images)
+        doc_line(d, "a conversation holds up to %d picture%s: %%image FILE, or --image FILE", m->max_images,
+                 m->max_images == 1 ? "" : "s");
+}
 static void read_line(struct doc *d, const struct engine_model *m) {
     char size[32], read[32], rate[32], total[32];
     format_bytes(size, (double)m->file_bytes);
@@ -129,6 +142,7 @@ static json_t *loaded_bundle(const struct engine_model *m, const struct err *mis
     if (now) read_line(&d, m);
     if (m->users > 1) doc_line(&d, "shared by %s: one copy of the weights, a KV cache each", m->user);
     memory_line(&d, m);
+    sees_line(&d, m);
     if (!strcmp(m->format, "dummy")) doc_line(&d, "! %s", DUMMY_NOTICE);
     if (missing->code) doc_line(&d, "why: %s", missing->text);
     if (m->notice[0] && now) doc_line(&d, "note: %s", m->notice);
@@ -163,6 +177,12 @@ static int load(struct call *c, const struct last_load *w, bool evict) {
                             .max_model_len = w->max_model_len,
                             .max_sequences = w->max_sequences,
                             .threads = w->threads,
+                            .vit = given(w->vit),
+                            .qformer = given(w->qformer),
+                            .projector = given(w->projector),
+                            .llm = given(w->llm),
+                            .vision_dtype = given(w->vision_dtype),
+                            .max_images = w->max_images,
                             .evict = evict };
     struct loading l = { 0 };
     struct err missing = { 0 };
@@ -205,6 +225,29 @@ static bool typed(const struct args *a, const char *name) {
     const struct arg *v = args_last(a, name);
     return v && !v->from_set;
 }
+/* Is this a file, or a folder with a checkpoint? Another folder may bear a model's name by chance. */
+static bool is_path(const char *name) {
+    char config[PATH_MAX];
+    struct stat st;
+    snprintf(config, sizeof config, "%.4000s/config.json", name);
+    return *name == '.' || (!stat(name, &st) && S_ISREG(st.st_mode)) || !access(config, F_OK);
+}
+/* A path is remembered from the root: %cd may come in between. Links stay: the hub's cache is made of them. */
+static int name_it(char out[1024], const char *name, struct err *e) {
+    char cwd[PATH_MAX];
+    const bool relative = *name != '/' && is_path(name) && getcwd(cwd, sizeof cwd);
+    const int n = snprintf(out, 1024, "%s%s%s", relative ? cwd : "", relative ? "/" : "", name);
+    if (n < 1024) return 0;
+    return err_set(e, STATUS_INVALID, "%%load: this path is longer than 1023 bytes");
+}
+/* Of a MiniGPT-4: a path, or a model's name. */
+static int part(char out[1024], const struct args *a, const char *option, bool again, struct err *e) {
+    char full[4096];
+    const char *name = args_text(a, option);
+    if (again && !typed(a, option)) return 0;
+    *out = 0;
+    return name && (file_expand(name, full, e) || name_it(out, full, e)) ? e->code : 0;
+}
 /* Again: what was typed now changes what is remembered, a default of %set does not. */
 static int wanted(struct call *c, bool again, struct last_load *w) {
     const struct args *a = &c->args;
@@ -222,22 +265,13 @@ static int wanted(struct call *c, bool again, struct last_load *w) {
     if (!again || typed(a, "max-model-len")) w->max_model_len = args_int(a, "max-model-len");
     if (!again || typed(a, "max-sequences")) w->max_sequences = args_int(a, "max-sequences");
     if (!again || typed(a, "threads")) w->threads = args_int(a, "threads");
-    return 0;
-}
-/* Is this a file, or a folder with a checkpoint? Another folder may bear a model's name by chance. */
-static bool is_path(const char *name) {
-    char config[PATH_MAX];
-    struct stat st;
-    snprintf(config, sizeof config, "%.4000s/config.json", name);
-    return *name == '.' || (!stat(name, &st) && S_ISREG(st.st_mode)) || !access(config, F_OK);
-}
-/* A path is remembered from the root: %cd may come in between. Links stay: the hub's cache is made of them. */
-static int name_it(struct last_load *w, const char *name, struct err *e) {
-    char cwd[PATH_MAX];
-    const bool relative = *name != '/' && is_path(name) && getcwd(cwd, sizeof cwd);
-    const int n = snprintf(w->model, sizeof w->model, "%s%s%s", relative ? cwd : "", relative ? "/" : "", name);
-    if (n < (int)sizeof w->model) return 0;
-    return err_set(e, STATUS_INVALID, "%%load: this path is longer than %zu bytes", sizeof w->model - 1);
+    if (!again || typed(a, "max-images")) w->max_images = args_int(a, "max-images");
+    if (!again || typed(a, "vision-dtype"))
+        snprintf(w->vision_dtype, sizeof w->vision_dtype, "%s", args_text(a, "vision-dtype"));
+    return part(w->vit, a, "vit", again, c->e) || part(w->qformer, a, "qformer", again, c->e) ||
+                   part(w->projector, a, "projector", again, c->e) || part(w->llm, a, "llm", again, c->e)
+               ? c->e->code
+               : 0;
 }
 int magic_load(struct call *c) {
     const char *name = interp_model(c->in, args_word(&c->args, 0));
@@ -245,7 +279,7 @@ int magic_load(struct call *c) {
     if (!name && !c->in->last.model[0]) return load_last(c, false);
     if (name && not_a_model(name, c->e)) return c->e->code;
     if (wanted(c, !name, &w)) return c->e->code;
-    if (name && name_it(&w, name, c->e)) return c->e->code;
+    if (name && name_it(w.model, name, c->e)) return c->e->code;
     return load(c, &w, args_flag(&c->args, "evict"));
 }
 

@@ -14,8 +14,11 @@ int magic_ps(struct call *c);
 int magic_show(struct call *c);
 /* generate.c */
 int magic_generate(struct call *c);
-int magic_chat(struct call *c);
 int magic_template(struct call *c);
+/* chat.c */
+int magic_chat(struct call *c);
+/* image.c */
+int magic_image(struct call *c);
 /* profile.c */
 int magic_profile(struct call *c);
 /* machine.c */
@@ -70,6 +73,8 @@ void load_again(const struct interp *in, struct err *e);
 struct engine_model;
 /* load.c: one line about the memory of a loaded model. */
 void memory_line(struct doc *d, const struct engine_model *m);
+/* load.c: lines about the image path of a model that sees; else none. */
+void sees_line(struct doc *d, const struct engine_model *m);
 /* file.c: a whole text file of at most max bytes; "~/" is expanded. NULL and e on an error; else mem_free it. */
 char *file_read(const char *path, size_t max, size_t *n, struct err *e);
 /* Expands a leading "~" into out. */

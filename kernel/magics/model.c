@@ -122,6 +122,15 @@ static void models_elsewhere(struct doc *d, const struct models *m) {
     buf_fini(&get);
     table_fini(&t);
 }
+/* "with pictures (%image, --image): minigpt4-7b, minigpt-v2" */
+static void seeing_line(struct doc *d, const struct models *m) {
+    struct buf names;
+    buf_init(&names, 65536);
+    for (int i = 0; i < m->n; i++)
+        if (m->row[i].image_tokens > 0) buf_printf(&names, "%s%s", names.n ? ", " : "", m->row[i].name);
+    if (names.n) doc_line(d, "of all these, models that see pictures (%%image, --image): %s", buf_text(&names));
+    buf_fini(&names);
+}
 int magic_models(struct call *c) {
     struct models m;
     const int rc = models_ask(c->in, c->o, &(struct engine_req){ .kind = ENGINE_REQ_MODELS }, &m, c->e);
@@ -133,6 +142,7 @@ int magic_models(struct call *c) {
     for (int i = 0; i < m.n; i++)
         if (!m.row[i].arch[0] && m.row[i].notice[0]) doc_line(&d, "%s: %s", m.row[i].name, m.row[i].notice);
     models_elsewhere(&d, &m);
+    seeing_line(&d, &m);
     models_fini(&m);
     return show_doc(c->o, &d, c->e);
 }
@@ -175,6 +185,7 @@ int magic_ps(struct call *c) {
     table_fini(&t);
     for (int i = 0; i < m.n; i++)
         if (!strcmp(m.row[i].format, "dummy")) doc_line(&d, "! %s: %s", m.row[i].name, DUMMY_NOTICE);
+    for (int i = 0; i < m.n; i++) sees_line(&d, &m.row[i]);
     for (int i = 0; i < m.n; i++) user_line(&d, &m.row[i]);
     if (!m.n) doc_line(&d, "no model is loaded; %%load %s loads the default one", DEFAULT_MODEL);
     if (m.has_system) engine_line(&d, &m.system);
@@ -227,6 +238,9 @@ static void show_facts(struct table *t, const struct engine_model *m) {
     fact(t, "size label", m->size_label);
     fact(t, m->loaded ? "weights in memory" : "weights as stored", m->dtype);
     shape_facts(t, m);
+    fact(t, "sees through", m->vision);
+    fact(t, "image encoder in memory", m->loaded ? m->vision_dtype : "");
+    count(t, "tokens a picture", (uint64_t)m->image_tokens);
     fact(t, "template", m->template_name);
     fact(t, "an answer ends at", m->stops);
     fact(t, "licence", m->license);
@@ -235,7 +249,10 @@ static void show_facts(struct table *t, const struct engine_model *m) {
 /* What must not be cut to a column: paths and commands. */
 static void show_lines(struct doc *d, const struct engine_model *m) {
     if (m->file[0]) doc_line(d, "file: %s", m->file);
-    if (m->loaded) memory_line(d, m);
+    if (m->vit[0]) doc_line(d, "image encoder: %s", m->vit);
+    if (m->qformer[0]) doc_line(d, "Q-Former: %s", m->qformer);
+    if (m->projector[0]) doc_line(d, "projection: %s", m->projector);
+    if (m->loaded) memory_line(d, m), sees_line(d, m);
     if (!strcmp(m->format, "dummy")) doc_line(d, "! %s", DUMMY_NOTICE);
     if (m->notice[0]) doc_line(d, "note: %s", m->notice);
     if (m->on_disk || !m->get[0]) return;

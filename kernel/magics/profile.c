@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const phase_name[] = { "prefill", "decode" };
+static const char *const phase_name[ENGINE_PHASES] = { "prefill", "decode", "the image path" };
 
 struct profiling {
     struct progress progress;
@@ -83,7 +83,20 @@ static void add_group(struct group *to, const struct group *g) {
     to->bytes += g->bytes;
     to->flops += g->flops;
 }
-static void group_cells(struct table *t, const struct group *g, const struct engine_profile *p, double all_ms) {
+static double peak_gflops(const struct engine_profile *p, enum engine_phase phase) {
+    return phase == ENGINE_VISION ? p->vision_peak_gflops : p->peak_gflops;
+}
+/* Groups of one phase and how they are to be shown. */
+struct section {
+    const struct engine_profile *p;
+    enum engine_phase phase;
+    struct group *g;
+    int n, top;
+    bool by_layer;
+};
+static void group_cells(struct table *t, const struct group *g, const struct section *s, double all_ms) {
+    const struct engine_profile *p = s->p;
+    const double peak = peak_gflops(p, s->phase);
     const double per_s = g->ms > 0 ? 1e-6 / g->ms : 0, gbs = g->bytes * per_s, gflops = g->flops * per_s;
     table_cell(t, "%s", g->label);
     if (fabs(g->calls - round(g->calls)) < 1e-3) {
@@ -96,16 +109,8 @@ static void group_cells(struct table *t, const struct group *g, const struct eng
     table_tenths(t, gbs);
     table_tenths(t, p->stream_gbs > 0 ? gbs / p->stream_gbs * 100 : NAN);
     table_tenths(t, gflops);
-    table_tenths(t, p->peak_gflops > 0 ? gflops / p->peak_gflops * 100 : NAN);
+    table_tenths(t, peak > 0 ? gflops / peak * 100 : NAN);
 }
-/* Groups of one phase and how they are to be shown. */
-struct section {
-    const struct engine_profile *p;
-    enum engine_phase phase;
-    struct group *g;
-    int n, top;
-    bool by_layer;
-};
 static void phase_table(struct doc *d, const char *caption, const struct section *s) {
     struct table t;
     table_init(&t, caption);
@@ -121,17 +126,17 @@ static void phase_table(struct doc *d, const char *caption, const struct section
     const bool summed = s->n > s->top + 1; /* a single row is not worth a sum */
     for (int i = 0; i < s->n; i++) {
         if (i < s->top || !summed) {
-            group_cells(&t, &s->g[i], s->p, step_ms);
+            group_cells(&t, &s->g[i], s, step_ms);
         } else {
             add_group(&rest, &s->g[i]);
         }
         add_group(&all, &s->g[i]);
     }
     snprintf(rest.label, sizeof rest.label, "%d others", s->n - s->top);
-    if (summed) group_cells(&t, &rest, s->p, step_ms);
-    if (s->p->gpu) group_cells(&t, &gaps, s->p, step_ms);
+    if (summed) group_cells(&t, &rest, s, step_ms);
+    if (s->p->gpu) group_cells(&t, &gaps, s, step_ms);
     all.ms += gaps.ms;
-    group_cells(&t, &all, s->p, step_ms);
+    group_cells(&t, &all, s, step_ms);
     doc_table(d, &t);
     table_fini(&t);
 }
@@ -144,6 +149,11 @@ static void spread(char out[80], double ms, double sd, int runs) {
 }
 static void phase_caption(const struct engine_profile *p, enum engine_phase phase, const char *wall, char out[200]) {
     char rate[32];
+    if (phase == ENGINE_VISION) {
+        format_number(rate, p->wall_ms[phase] > 0 ? 1000 / p->wall_ms[phase] : 0);
+        snprintf(out, 200, "image: a picture in %s, %s images/s, %d tokens", wall, rate, p->image_tokens);
+        return;
+    }
     const double tokens = p->batch_size * (phase == ENGINE_PREFILL ? p->prompt_tokens : 1);
     char batch[16] = "";
     if (p->batch_size > 1) snprintf(batch, sizeof batch, "%d × ", p->batch_size);
@@ -158,7 +168,11 @@ static void phase_lines(struct doc *d, const struct section *s, const char *wall
     const struct engine_profile *p = s->p;
     const double wall_ms = p->wall_ms[s->phase], spans_ms = p->spans_ms[s->phase],
                  watched_ms = p->profiled_ms[s->phase];
-    char spans[32], share[32], watched[32], sentence[320];
+    char spans[32], share[32], watched[32], resize[32], sentence[320];
+    if (s->phase == ENGINE_VISION) {
+        format_number(resize, p->image_resize_ms);
+        doc_line(d, "before it comes the resize, of a picture of 1,920 x 1,080 in %s ms", resize);
+    }
     format_number(spans, spans_ms);
     format_number(watched, watched_ms);
     format_percent(share, wall_ms > 0 ? spans_ms / wall_ms : 0);
@@ -174,7 +188,7 @@ static void phase_lines(struct doc *d, const struct section *s, const char *wall
                              .wall_ms = wall_ms,
                              .spans_ms = spans_ms,
                              .stream_gbs = p->stream_gbs,
-                             .peak_gflops = p->peak_gflops };
+                             .peak_gflops = peak_gflops(p, s->phase) };
     for (int i = 0; i < s->n; i++) f.bytes += s->g[i].bytes, f.flops += s->g[i].flops, f.calls += s->g[i].calls;
     if (s->n && !s->by_layer) f.slowest = s->g[0].label, f.slowest_ms = s->g[0].ms;
     limit_sentence(&f, sentence);
@@ -200,12 +214,16 @@ static int phase_section(struct doc *d, struct call *c, const struct engine_prof
 static void waited_line(struct doc *d, const struct engine_profile *p) {
     struct buf line;
     buf_init(&line, 256);
-    const double step_ms = p->wall_ms[ENGINE_PREFILL] + p->wall_ms[ENGINE_DECODE] * p->decode_steps;
+    const double step_ms = p->wall_ms[ENGINE_PREFILL] + p->wall_ms[ENGINE_DECODE] * p->decode_steps +
+                           (p->vision ? p->wall_ms[ENGINE_VISION] : 0);
     waited_text(p->waited_ms, step_ms * (p->runs + p->warmups) + p->waited_ms, &line);
     if (line.n)
         doc_line(d, "! %s while this was measured: the rates are too low, measure again alone",
                  buf_text(&line) + strlen(" · "));
     buf_fini(&line);
+}
+static bool measured(const struct engine_profile *p, enum engine_phase phase) {
+    return phase == ENGINE_VISION ? p->vision : !p->vision_only;
 }
 /* NVIDIA's data sheets: GB/s, and TFLOP/s of dense fp16 and bf16 products. */
 static const struct {
@@ -221,8 +239,8 @@ static const struct {
 };
 /* Model bandwidth and model FLOP utilisation: what a step needs, by its wall time, of what the sheet promises. */
 static void sheet_line(struct doc *d, const struct engine_profile *p) {
-    double bytes[2] = { 0, 0 }, flops[2] = { 0, 0 };
-    char mbu[2][32], mfu[2][32];
+    double bytes[ENGINE_PHASES] = { 0 }, flops[ENGINE_PHASES] = { 0 };
+    struct buf line;
     size_t i = 0;
     while (i < sizeof sheets / sizeof *sheets && !strstr(p->isa, sheets[i].name)) i++;
     if (!p->gpu || i == sizeof sheets / sizeof *sheets) return;
@@ -230,29 +248,50 @@ static void sheet_line(struct doc *d, const struct engine_profile *p) {
         bytes[p->row[k].phase] += p->row[k].bytes;
         flops[p->row[k].phase] += p->row[k].flops;
     }
-    for (int k = 0; k < 2; k++) {
+    buf_init(&line, 1024);
+    buf_printf(&line, "data sheet (%s, %.0f GB/s, %.0f TFLOP/s): ", sheets[i].name, sheets[i].gbs, sheets[i].tflops);
+    for (int k = 0; k < ENGINE_PHASES; k++) {
         const double ms = p->wall_ms[k];
-        format_percent(mbu[k], ms > 0 ? bytes[k] / ms * 1e-6 / sheets[i].gbs : 0);
-        format_percent(mfu[k], ms > 0 ? flops[k] / ms * 1e-9 / sheets[i].tflops : 0);
+        char mbu[32], mfu[32];
+        if (!measured(p, (enum engine_phase)k)) continue;
+        format_percent(mbu, ms > 0 ? bytes[k] / ms * 1e-6 / sheets[i].gbs : 0);
+        format_percent(mfu, ms > 0 ? flops[k] / ms * 1e-9 / sheets[i].tflops : 0);
+        buf_printf(&line, "%s%s MBU %s, MFU %s", line.p[line.n - 2] == ':' ? "" : "; ", phase_name[k], mbu, mfu);
     }
-    doc_line(d, "data sheet (%s, %.0f GB/s, %.0f TFLOP/s): prefill MBU %s, MFU %s; decode MBU %s, MFU %s",
-             sheets[i].name, sheets[i].gbs, sheets[i].tflops, mbu[0], mfu[0], mbu[1], mfu[1]);
+    doc_line(d, "%s", buf_text(&line));
+    buf_fini(&line);
+}
+/* The last line: of what, on what, how often. */
+static void conditions_line(struct doc *d, const struct engine_profile *p) {
+    char stream[32], peak[32], vision[32], device[120];
+    struct buf line;
+    buf_init(&line, 4096);
+    snprintf(device, sizeof device, p->gpu ? "GPU %s" : "CPU %s, %d thread%s", p->isa, p->threads,
+             p->threads == 1 ? "" : "s");
+    format_number(stream, p->stream_gbs);
+    format_number(peak, p->peak_gflops);
+    format_number(vision, p->vision_peak_gflops);
+    buf_printf(&line, "%s %s · %s", p->model, p->dtype, device);
+    if (!p->vision_only) buf_printf(&line, " · %d→%d tok · b%d", p->prompt_tokens, p->decode_steps, p->batch_size);
+    if (p->vision) buf_printf(&line, " · image encoder %s", p->vision_dtype);
+    buf_printf(&line, " · %d run%s after %d warm-up%s · peaks measured here: %s GB/s", p->runs, p->runs == 1 ? "" : "s",
+               p->warmups, p->warmups == 1 ? "" : "s", stream);
+    if (!p->vision_only) buf_printf(&line, ", %s GFLOP/s in %s", peak, p->peak_kind);
+    if (p->vision && (p->vision_only || strcmp(p->peak_kind, p->vision_peak_kind) != 0))
+        buf_printf(&line, ", %s GFLOP/s in %s", vision, p->vision_peak_kind);
+    doc_line(d, "%s", buf_text(&line));
+    buf_fini(&line);
 }
 static json_t *profile_bundle(struct call *c, const struct engine_profile *p) {
     struct doc d;
     doc_init(&d);
     json_t *bundle = NULL;
-    char stream[32], peak[32], device[120];
-    snprintf(device, sizeof device, p->gpu ? "GPU %s" : "CPU %s, %d thread%s", p->isa, p->threads,
-             p->threads == 1 ? "" : "s");
-    format_number(stream, p->stream_gbs);
-    format_number(peak, p->peak_gflops);
-    if (!phase_section(&d, c, p, ENGINE_PREFILL) && !phase_section(&d, c, p, ENGINE_DECODE)) {
-        doc_line(&d,
-                 "%s %s · %s · %d→%d tok · b%d · %d run%s after %d warm-up%s · peaks measured here: %s "
-                 "GB/s, %s GFLOP/s in %s",
-                 p->model, p->dtype, device, p->prompt_tokens, p->decode_steps, p->batch_size, p->runs,
-                 p->runs == 1 ? "" : "s", p->warmups, p->warmups == 1 ? "" : "s", stream, peak, p->peak_kind);
+    static const enum engine_phase order[] = { ENGINE_VISION, ENGINE_PREFILL, ENGINE_DECODE };
+    int rc = 0;
+    for (int i = 0; i < ENGINE_PHASES && !rc; i++)
+        if (measured(p, order[i])) rc = phase_section(&d, c, p, order[i]);
+    if (!rc) {
+        conditions_line(&d, p);
         sheet_line(&d, p);
         if (p->dummy) doc_line(&d, "! %s", DUMMY_NOTICE);
         waited_line(&d, p);
@@ -267,6 +306,9 @@ int magic_profile(struct call *c) {
     int begun;
     if (in_background(c, &begun)) return begun;
     const struct engine_message body = { NULL, c->body, c->body_len };
+    const bool vision = !strcmp(args_text(&c->args, "stage"), "vision");
+    if (c->body && vision)
+        return err_set(c->e, STATUS_INVALID, "%%%%profile --stage vision reads no prompt: %%profile --stage vision");
     if (c->body && args_given(&c->args, "prompt-tokens"))
         return err_set(c->e, STATUS_INVALID,
                        "%%%%profile takes the body as its prompt; --prompt-tokens makes one up: one of the two");
@@ -278,7 +320,8 @@ int magic_profile(struct call *c) {
                                       args_given(&c->args, "prompt-tokens") ? args_int(&c->args, "prompt-tokens") : 0,
                                   .max_new_tokens = args_int(&c->args, "max-new-tokens"),
                                   .runs = args_int(&c->args, "runs"),
-                                  .batch_size = args_int(&c->args, "batch-size") };
+                                  .batch_size = args_int(&c->args, "batch-size"),
+                                  .vision_only = vision };
     struct profiling r = { .row = NULL };
     struct record record;
     if (record_begin(&record, c, &q)) return c->e->code;

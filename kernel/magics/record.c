@@ -6,6 +6,7 @@
 #include "kernel/present/table.h"
 #include "kernel/results.h"
 #include "magics.h"
+#include "sight.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,9 +59,11 @@ static json_t *options(const struct engine_req *q) {
         put_count(o, "prompt_tokens", (uint64_t)q->prompt_tokens);
         put_count(o, "runs", (uint64_t)q->runs);
         put_count(o, "batch_size", (uint64_t)q->batch_size);
+        if (q->vision_only) put_text(o, "stage", "vision");
     } else {
         put_count(o, "min_new_tokens", (uint64_t)q->min_new_tokens);
         put(o, "ignore_eos", json_boolean(q->ignore_eos));
+        if (q->own_sampling) put(o, "own_sampling", json_true());
         sampling(&q->sampling, o);
         put_count(o, "num_beams", q->beams.num_beams > 1 ? (uint64_t)q->beams.num_beams : 1);
         put_float(o, "length_penalty", q->beams.length_penalty);
@@ -105,6 +108,16 @@ static void know_secrets(const struct interp *in) {
     secret_environment();
     for (int i = 0; i < in->vars.n; i++) secret_named(in->vars.v[i].name, in->vars.v[i].value.text);
 }
+/* How a MiniGPT-4 was put together here, for the line that loads it again. */
+static void put_parts(json_t *o, const struct last_load *l, const struct engine_req *q) {
+    if (q->model && strcasecmp(q->model, l->model) != 0) return;
+    if (*l->vit) put_text(o, "vit", l->vit);
+    if (*l->qformer) put_text(o, "qformer", l->qformer);
+    if (*l->projector) put_text(o, "projector", l->projector);
+    if (*l->llm) put_text(o, "llm", l->llm);
+    if (*l->vision_dtype && strcmp(l->vision_dtype, "auto") != 0) put_text(o, "vision_dtype", l->vision_dtype);
+    if (l->max_images) put_count(o, "max_images", (uint64_t)l->max_images);
+}
 int record_begin(struct record *r, struct call *c, const struct engine_req *q) {
     *r = (struct record){ 0 };
     if (args_flag(&c->args, "no-record")) return 0;
@@ -125,9 +138,18 @@ int record_begin(struct record *r, struct call *c, const struct engine_req *q) {
     put_text(r->run, "template", q->template_name);
     put(r->run, "messages", messages(q));
     put(r->run, "options", options(q));
+    put_parts(json_object_get(r->run, "options"), &c->in->last, q);
     return 0;
 }
 
+void record_pictures(struct record *r, const struct sight *s, int message) {
+    json_t *list = json_array();
+    for (int i = 0; i < s->n; i++)
+        if (s->image[i].message == message)
+            json_array_append_new(list, text_value(s->photo[i]->source, strlen(s->photo[i]->source)));
+    if (r->run && json_array_size(list)) json_object_set(json_object_get(r->run, "options"), "image", list);
+    json_decref(list);
+}
 /* ---- what came ---- */
 void record_text(struct record *r, const struct engine_done *d, const struct buf *text) {
     if (!r->run) return;
@@ -152,6 +174,7 @@ void record_text(struct record *r, const struct engine_done *d, const struct buf
     put_number(o, "beam_score", d->beam_score);
     put_text(o, "model", d->model);
     put_text(o, "template", d->template_name);
+    if (d->images) json_object_update_new(o, sight_numbers(d));
     put(r->run, "numbers", o);
     put(r->run, "text", text_value(buf_text(text), text->n));
     put_count(r->run, "prompt_tokens", (uint64_t)d->prompt_tokens);
@@ -165,10 +188,12 @@ void record_text(struct record *r, const struct engine_done *d, const struct buf
     if (d->template_name[0]) put_text(r->run, "template", d->template_name);
     r->any = text->n || d->model[0];
 }
-static json_t *both(const double v[2]) {
+static const char *const phase_name[ENGINE_PHASES] = { "prefill", "decode", "image" };
+/* A number of each phase that was measured. */
+static json_t *phases(const struct engine_profile *p, const double v[ENGINE_PHASES]) {
     json_t *o = json_object();
-    put_number(o, "prefill", v[ENGINE_PREFILL]);
-    put_number(o, "decode", v[ENGINE_DECODE]);
+    for (int i = 0; i < ENGINE_PHASES; i++)
+        if (i == ENGINE_VISION ? p->vision : !p->vision_only) put_number(o, phase_name[i], v[i]);
     return o;
 }
 static json_t *profile_rows(const struct engine_profile *p) {
@@ -176,7 +201,7 @@ static json_t *profile_rows(const struct engine_profile *p) {
     for (int i = 0; i < p->rows; i++) {
         const struct engine_profile_row *row = &p->row[i];
         json_t *o = json_object();
-        put_text(o, "phase", row->phase == ENGINE_PREFILL ? "prefill" : "decode");
+        put_text(o, "phase", phase_name[row->phase]);
         put(o, "layer", json_integer(row->layer));
         put_text(o, "op", row->op);
         put_text(o, "label", row->label);
@@ -219,29 +244,38 @@ void record_profile(struct record *r, const struct engine_profile *p) {
     put_count(o, "prompt_tokens", (uint64_t)p->prompt_tokens);
     put_count(o, "decode_steps", (uint64_t)p->decode_steps);
     put_count(o, "context", (uint64_t)p->context);
-    put(o, "wall_ms", both(p->wall_ms));
-    put(o, "wall_sd_ms", both(p->wall_sd_ms));
-    put(o, "profiled_ms", both(p->profiled_ms));
-    put(o, "spans_ms", both(p->spans_ms));
+    put(o, "wall_ms", phases(p, p->wall_ms));
+    put(o, "wall_sd_ms", phases(p, p->wall_sd_ms));
+    put(o, "profiled_ms", phases(p, p->profiled_ms));
+    put(o, "spans_ms", phases(p, p->spans_ms));
     put_number(o, "waited_ms", p->waited_ms);
     put_number(o, "stream_gbs", p->stream_gbs);
     put_number(o, "peak_gflops", p->peak_gflops);
     put_text(o, "peak_kind", p->peak_kind);
+    if (p->vision) {
+        put_number(o, "vision_peak_gflops", p->vision_peak_gflops);
+        put_text(o, "vision_peak_kind", p->vision_peak_kind);
+        put_text(o, "vision_dtype", p->vision_dtype);
+        put_count(o, "image_tokens", (uint64_t)p->image_tokens);
+        put_number(o, "image_resize_ms", p->image_resize_ms);
+    }
     put(o, "dummy", json_boolean(p->dummy));
     put_text(o, "dtype", p->dtype);
     put_text(o, "isa", p->isa);
     put_text(o, "model", p->model);
     put(o, "rows", profile_rows(p));
-    if (p->gpu) put(o, "energy_j", both(p->energy_j));
+    if (p->gpu) put(o, "energy_j", phases(p, p->energy_j));
     if (*p->before.pci) put(o, "gpu_before", card(&p->before));
     if (*p->after.pci) put(o, "gpu_after", card(&p->after));
     put(r->run, "numbers", o);
     put_text(r->run, "model", p->model);
-    put_count(r->run, "prompt_tokens", (uint64_t)p->prompt_tokens);
-    put_count(r->run, "new_tokens", (uint64_t)p->decode_steps);
-    put_number(r->run, "ttft_ms", p->wall_ms[ENGINE_PREFILL]);
-    put_number(r->run, "tpot_ms", tpot_ms);
-    put_number(r->run, "tok_s", tpot_ms > 0 ? p->batch_size * 1000 / tpot_ms : NAN);
+    if (!p->vision_only) {
+        put_count(r->run, "prompt_tokens", (uint64_t)p->prompt_tokens);
+        put_count(r->run, "new_tokens", (uint64_t)p->decode_steps);
+        put_number(r->run, "ttft_ms", p->wall_ms[ENGINE_PREFILL]);
+        put_number(r->run, "tpot_ms", tpot_ms);
+        put_number(r->run, "tok_s", tpot_ms > 0 ? p->batch_size * 1000 / tpot_ms : NAN);
+    }
     put_number(r->run, "waited_ms", p->waited_ms);
     put(r->run, "dummy", json_boolean(p->dummy));
     r->any = true;
@@ -281,9 +315,7 @@ static void put_revision(json_t *run, const char *file) {
 }
 static void put_model(json_t *run, const struct models *m) {
     const char *name = json_string_value(json_object_get(run, "model"));
-    const struct engine_model *row = m->n && !name ? &m->row[0] : NULL; /* the last loaded comes first */
-    for (int i = 0; i < m->n && name; i++)
-        if (!strcasecmp(m->row[i].name, name)) row = &m->row[i];
+    const struct engine_model *row = models_find(m, name);
     if (!row) return;
     put_text(run, "model", row->name);
     put_text(run, "file", row->file);

@@ -12,6 +12,9 @@ struct record {
 /* Notes what is asked (q as it will be submitted, c's --no-record) and on what. Asks the engine for its status: the error,
  * when there is one, is that the engine is gone or the cell was interrupted. record_end it when 0. */
 int record_begin(struct record *r, struct call *c, const struct engine_req *q);
+struct sight;
+/* Where the pictures of that message, the last one, were read from. */
+void record_pictures(struct record *r, const struct sight *s, int message);
 void record_text(struct record *r, const struct engine_done *d, const struct buf *text);
 void record_profile(struct record *r, const struct engine_profile *p);
 /* rc: what the run ended in (c->e says why). Writes the record unless nothing came of the run. A failure is one line of

@@ -42,6 +42,10 @@ static void load_line(const json_t *run, struct buf *out) {
     if (number_of(run, "max_model_len") > 0) number_option(out, "max-model-len", run, "max_model_len");
     const json_t *options = json_object_get(run, "options");
     if (number_of(options, "batch_size") > 1) number_option(out, "max-sequences", options, "batch_size");
+    static const char *const parts[] = { "vit", "qformer", "projector", "llm", "vision_dtype" };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (*text_of(options, parts[i])) repeat_option(out, parts[i], text_of(options, parts[i]));
+    if (number_of(options, "max_images") > 0) number_option(out, "max-images", options, "max_images");
     if (known && *revision) repeat_option(out, "revision", revision);
     if (!strcmp(text_of(run, "format"), "dummy")) buf_puts(out, " --load-format dummy");
     buf_puts(out, "\n");
@@ -96,17 +100,34 @@ static void generate_line(const json_t *run, const char *kind, struct buf *out) 
     const json_t *first = json_array_get(json_object_get(run, "messages"), 0);
     const char *template = *text_of(first, "role") ? text_of(run, "template") : "raw";
     if (*template) repeat_option(out, "template", template);
-    number_option(out, "max-new-tokens", o, "max_new_tokens");
+    /* Chosen as the model's authors do it: nothing is said of it again. */
+    const json_t *numbers = json_object_get(run, "numbers");
+    const bool own =
+        json_is_true(json_object_get(o, "own_sampling")) && json_is_false(json_object_get(numbers, "greedy"));
+    if (number_of(o, "max_new_tokens") > 0) {
+        number_option(out, "max-new-tokens", o, "max_new_tokens");
+    } else if (!own) {
+        buf_puts(out, " --max-new-tokens 128");
+    }
     if (number_of(o, "min_new_tokens") > 0) number_option(out, "min-new-tokens", o, "min_new_tokens");
     if (json_is_true(json_object_get(o, "ignore_eos"))) buf_puts(out, " --ignore-eos");
-    sampling_options(o, out);
+    if (own) buf_printf(out, " --seed %.17g", number_of(o, "seed"));
+    if (!own) sampling_options(o, out);
     stop_options(o, out);
+    size_t i;
+    json_t *image;
+    json_array_foreach(json_object_get(o, "image"), i, image) repeat_option(out, "image", json_string_value(image));
     body(message_options(run, out), out);
 }
 static void profile_lines(const json_t *run, struct buf *out) {
     const json_t *o = json_object_get(run, "options");
     const json_t *message = json_array_get(json_object_get(run, "messages"), 0);
     buf_puts(out, message ? "%%profile" : "%profile");
+    if (*text_of(o, "stage")) {
+        repeat_option(out, "stage", text_of(o, "stage"));
+        number_option(out, "runs", o, "runs");
+        return;
+    }
     if (!message) number_option(out, "prompt-tokens", run, "prompt_tokens"); /* as it was cut to the context */
     number_option(out, "max-new-tokens", o, "max_new_tokens");
     number_option(out, "runs", o, "runs");

@@ -44,7 +44,7 @@ static const struct option sampling[] = {
       .help = "system message; none: the model's own" },
     { "template", NULL, "chat-template", OPTION_CHOICE, .settable = true, .arg = "NAME",
       .choices = "raw koalpaca kullm llama-2|llama2|llama_2 vicuna|vicuna-v1|vicuna_v1|vicuna-v1.1|vicuna_v1.1 "
-                 "vicuna-v0|vicuna_v0 chatml",
+                 "vicuna-v0|vicuna_v0 chatml minigpt4-llama2|minigpt4 minigpt4-vicuna0 minigpt-v2|minigpt_v2",
       .help = "of the prompt; none: raw, in %chat the model's own" },
     { "input", NULL, NULL, OPTION_TEXT, .arg = "TEXT", .help = "what it is about: 맥락 of koalpaca, 입력 of kullm" },
     { "model", "m", NULL, OPTION_TEXT, .settable = true, .arg = "MODEL",
@@ -54,7 +54,10 @@ static const struct option sampling[] = {
     { "quiet", "q", NULL, OPTION_FLAG, .settable = true, .help = "no line of timings" },
     { "save", NULL, NULL, OPTION_NAME, .arg = "NAME", .help = "keep the text in this variable" },
     { "num-return-sequences", NULL, "n-sequences", OPTION_LATER, .arg = "N", .def = "1", .help = "one text a call" },
-    { "image", NULL, NULL, OPTION_LATER, .arg = "FILE", .help = "text models only" },
+    { "image", NULL, "picture", OPTION_PATH, .list = true, .arg = "FILE",
+      .help = "a picture it is about (path, URL); none: that of %image" },
+    { "show", NULL, NULL, OPTION_CHOICE, .list = true, .settable = true, .arg = "WHAT,...",
+      .choices = "input attention", .help = "of pictures: what the model sees; where it looked" },
     { 0 },
 };
 static const struct option record[] = {
@@ -88,6 +91,19 @@ static const struct option chat[] = {
     { "reset", NULL, "clear new", OPTION_FLAG, .help = "forget the conversation first" },
     { 0 },
 };
+static const struct option parts[] = {
+    { "vit", NULL, "image-encoder", OPTION_PATH, .arg = "FILE", .help = "of a MiniGPT-4: its image encoder" },
+    { "qformer", NULL, "q-former", OPTION_PATH, .arg = "FILE", .help = "of a MiniGPT-4: its Q-Former" },
+    { "projector", NULL, "mmproj", OPTION_PATH, .arg = "FILE", .help = "of a MiniGPT-4: its own checkpoint" },
+    { "llm", NULL, "language-model", OPTION_PATH, .arg = "MODEL", .help = "of a MiniGPT-4: its language model" },
+    { 0 },
+};
+static const struct option image[] = {
+    { "width", NULL, "size", OPTION_INT, .arg = "N", .def = "512", .min = 16, .max = 4096,
+      .help = "longest side as it is shown, in pixels" },
+    { "clear", NULL, "forget reset", OPTION_FLAG, .help = "forget the picture" },
+    { 0 },
+};
 static const struct option load[] = {
     { "dtype", NULL, "torch-dtype", OPTION_CHOICE, .settable = true, .arg = "D", .def = "auto", .choices = DTYPES,
       .help = "of the weights (auto: as stored)" },
@@ -107,6 +123,11 @@ static const struct option load[] = {
     { "revision", NULL, NULL, OPTION_TEXT, .arg = "REV", .help = "branch, tag or commit in the hub cache; none: main" },
     { "load-format", NULL, NULL, OPTION_CHOICE, .arg = "F", .def = "auto",
       .choices = "auto|safetensors|gguf|pt dummy auto-or-dummy", .help = "dummy: random weights in the true shape" },
+    { "vision-dtype", NULL, "vit-dtype", OPTION_CHOICE, .settable = true, .arg = "D", .def = "auto",
+      .choices = "auto fp32|float32|float|f32 fp16|float16|half|f16 bf16|bfloat16 int8|8bit|q8_0|q8",
+      .help = "of the image encoder (auto: fp16, or what is faster here)" },
+    { "max-images", NULL, NULL, OPTION_INT, .settable = true, .arg = "N", .min = 1, .max = 16,
+      .help = "pictures of one conversation to reserve for; none: 4" },
     { "evict", NULL, NULL, OPTION_FLAG, .settable = true,
       .help = "when memory is short, first unload what nobody uses" },
     { "no-weights", NULL, "dummy", OPTION_FLAG, .help = "the same as --load-format dummy" },
@@ -137,6 +158,8 @@ static const struct option profile[] = {
       .max = 1e6, .help = "decode steps measured" },
     { "batch-size", NULL, "batch concurrency", OPTION_INT, .arg = "N", .def = "1", .min = 1, .max = 64,
       .help = "sequences that decode side by side" },
+    { "stage", NULL, NULL, OPTION_CHOICE, .arg = "WHAT", .def = "all", .choices = "all vision|image",
+      .help = "vision: nothing but the image path" },
     { "by", NULL, NULL, OPTION_CHOICE, .arg = "WHAT", .def = "op", .choices = "op layer",
       .help = "what a row stands for" },
     { "top", NULL, NULL, OPTION_INT, .arg = "N", .def = "12", .min = 1, .max = 1000,
@@ -187,9 +210,9 @@ static const struct option clear[] = { { "wait", "w", NULL, OPTION_FLAG, .help =
 #define BOTH (MAGIC_LINE | MAGIC_CELL)
 /* clang-format off */
 const struct magic magic_table[] = {
-    { "load", "", "[MODEL]", MAGIC_LINE, GROUPS(load), magic_load, "loads a model: a name of %models, a repository, or a path; none: the last one again",
-      "%load smollm2-135m\n%load EleutherAI/polyglot-ko-5.8b --dtype int4 -c 2048\n%load ~/models/my.gguf\n%load polyglot-ko-5.8b --dtype int4 --load-format dummy" },
-    { "fit", "", "MODEL...", MAGIC_LINE, GROUPS(fit), magic_fit, "says what a model needs and where it fits, before anything is read",
+    { "load", "", "[MODEL]", MAGIC_LINE, GROUPS(load, parts), magic_load, "loads a model: a name of %models, a repository, or a path; none: the last one again",
+      "%load smollm2-135m\n%load EleutherAI/polyglot-ko-5.8b --dtype int4 -c 2048\n%load ~/models/my.gguf\n%load polyglot-ko-5.8b --dtype int4 --load-format dummy\n%load minigpt4-7b --vit eva_vit_g.pth --projector pretrained_minigpt4_llama2_7b.pth --llm llama-2-7b-chat" },
+    { "fit", "", "MODEL...", MAGIC_LINE, GROUPS(fit, parts), magic_fit, "says what a model needs and where it fits, before anything is read",
       "%fit polyglot-ko-5.8b\n%fit koalpaca-polyglot-12.8b,llama-2-13b-chat --dtype fp16,int4 -c 1024,2048 -b 1,8 --machine this,h100" },
     { "unload", "stop rm_model", "[MODEL]", MAGIC_LINE, GROUPS(unload), magic_unload, "gives a model's memory back; none: the last loaded", NULL },
     { "models", "list ls", "", MAGIC_LINE, NULL, magic_models, "lists the models on this disk and how to get others", NULL },
@@ -197,12 +220,15 @@ const struct magic magic_table[] = {
     { "show", "info", "[MODEL]", MAGIC_LINE, NULL, magic_show, "tells what is known of a model; none: the last loaded", NULL },
     { "generate", "prompt ask", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(generate, sampling, record), magic_generate,
       "streams text from the loaded model; the body of %%generate is the prompt",
-      "%generate 대한민국의 수도는 -n 32\n%generate \"two\\nlines\" --temperature 0.7 --seed 1\n%generate --template koalpaca --input \"재다: to measure, to weigh\" 재다가 무슨 뜻이야?\n%generate --template kullm --num-beams 5 -n 64 딥러닝이 뭐야?\n\n%%generate -n 64 --template chatml\nWhat is the capital of Korea?" },
+      "%generate 대한민국의 수도는 -n 32\n%generate \"two\\nlines\" --temperature 0.7 --seed 1\n%generate --template koalpaca --input \"재다: to measure, to weigh\" 재다가 무슨 뜻이야?\n%generate --template kullm --num-beams 5 -n 64 딥러닝이 뭐야?\n%generate --image photo.jpg --show input,attention 이 그림을 설명해 주세요.\n\n%%generate -n 64 --template chatml\nWhat is the capital of Korea?" },
     { "chat", "", "[TEXT...]", BOTH | MAGIC_TEXT, GROUPS(chat, sampling, record), magic_chat,
-      "goes on with the conversation; without text it shows it", "%chat What is KV cache?\n%chat --reset --system \"Answer in Korean.\" Hello" },
+      "goes on with the conversation; without text it shows it", "%chat What is KV cache?\n%chat --image photo.jpg 무엇이 보여?\n%chat --reset --system \"Answer in Korean.\" Hello" },
+    { "image", "picture img", "[FILE]", MAGIC_LINE, GROUPS(image), magic_image,
+      "shows a picture and remembers it for prompts to come; alone: the one that is remembered",
+      "%image photo.jpg\n%image https://example.org/cat.png --width 800\n%image --clear\n%generate --image a.jpg --image b.jpg 두 그림은 무엇이 달라?" },
     { "template", "", "[NAME]", MAGIC_LINE, NULL, magic_template, "shows or sets the prompt template for the cells to come: raw, koalpaca, kullm, ..., default", NULL },
     { "profile", "", "", BOTH, GROUPS(profile, record), magic_profile,
-      "says where the time of prefill and decode goes, and what limits it", "%profile -p 128 -n 32 --by layer --top 5" },
+      "says where the time of prefill and decode goes, and what limits it", "%profile -p 128 -n 32 --by layer --top 5\n%profile --stage vision --runs 10" },
     { "runs", "results", "[show|delete|path] [NUMBER...]", MAGIC_LINE, GROUPS(runs), magic_runs,
       "lists what was generated and profiled; show N: all of one, and what repeats it",
       "%runs --limit 5 --model 'polyglot*'\n%runs --grep lighthouse\n%runs show 41\n%runs delete 39 40\n%runs path" },

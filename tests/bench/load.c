@@ -1,5 +1,7 @@
 /* load.c - how fast a folder of weights becomes a loaded model, against reading its files as `dd bs=16M` does, each with
- * the page cache dropped, in turn. Usage: jaeda-bench-load PATH [DTYPE [ROUNDS]] */
+ * the page cache dropped, in turn. Usage: jaeda-bench-load PATH [DTYPE [ROUNDS [GIB]]]
+ * GIB of memory are touched before each round and given back right before its load: a virtual machine whose free pages go
+ * back to the host pays for every fresh page again, which machines of fixed memory do not. */
 #include "engine.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -7,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -60,20 +63,30 @@ static int answer(struct engine *g, const struct engine_req *q, struct engine_mo
         if (kind == ENGINE_EV_DONE || kind == ENGINE_EV_FAIL) return kind == ENGINE_EV_DONE ? 0 : -1;
     }
 }
+static char *touch(size_t bytes) {
+    char *p = bytes ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : MAP_FAILED;
+    if (p == MAP_FAILED) return NULL;
+    madvise(p, bytes, MADV_HUGEPAGE);
+    memset(p, 1, bytes);
+    return p;
+}
 int main(int argc, char **argv) {
     const char *path = argc > 1 ? argv[1] : NULL, *dtype = argc > 2 ? argv[2] : "auto";
     const long rounds = argc > 3 ? strtol(argv[3], NULL, 10) : 3;
+    const size_t held = argc > 4 ? (size_t)strtoul(argv[4], NULL, 10) << 30 : 0;
     struct engine *g = NULL;
     struct err e = { 0 };
     char *block = malloc(BLOCK);
     if (!path || !block || engine_open(&g, "local:", &e))
-        return fprintf(stderr, "usage: jaeda-bench-load PATH [DTYPE [ROUNDS]]%s\n", e.text), 1;
+        return fprintf(stderr, "usage: jaeda-bench-load PATH [DTYPE [ROUNDS [GIB]]]%s\n", e.text), 1;
     for (long i = 0; i < rounds; i++) {
         struct engine_model m = { 0 }, gone;
+        char *memory = touch(held);
         all_files(path, block, false);
         double t = now();
         const double bytes = all_files(path, block, true), dd = bytes / (now() - t);
         all_files(path, block, false);
+        if (memory) munmap(memory, held);
         if (answer(g, &(struct engine_req){ .kind = ENGINE_REQ_LOAD, .model = path, .dtype = dtype }, &m)) return 1;
         const double rate = m.read_mib_s * 1048576;
         printf(

@@ -295,8 +295,8 @@ static void damaged(float none) {
     if (h->fail.code) fail_msg("%s", h->fail.text);
     unlink(path);
     h = generate("hello", SOME);
-    must_say(h, STATUS_INVALID, "not finite");
-    must_say(h, STATUS_INVALID, "layer 1)");
+    must_say(h, STATUS_FORMAT, "not finite");
+    must_say(h, STATUS_FORMAT, "layer 1)");
     assert_string_equal(h->text, ""); /* nothing was sampled from it */
     ask(&(struct engine_req){ .kind = ENGINE_REQ_UNLOAD });
     must_load();

@@ -26,7 +26,7 @@ static void check_bytes(const struct tokenizer *t, const struct ids *ids, const 
     if (at != n) __builtin_trap();
 }
 static void check_template(const struct tokenizer *t, const char *text, size_t n) {
-    const struct template_message m[] = { { "user", text, n / 2 }, { "assistant", text + n / 2, n - n / 2 } };
+    const struct template_message m[] = { { "user", text, n / 2, 0 }, { "assistant", text + n / 2, n - n / 2, 0 } };
     struct rendered r = { 0 };
     struct ids ids = { 0 };
     if (template_render("chatml", NULL, m, 2, &r, NULL) || template_encode(t, &r, &ids, NULL)) __builtin_trap();

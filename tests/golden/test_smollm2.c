@@ -25,13 +25,15 @@ struct bench {
 };
 
 static int open_bench(struct bench *b, const char *dtype, const char *path, struct err *e) {
-    const struct load_options o = { .name = path, .dtype = dtype, .max_model_len = MODEL_LEN };
+    const struct load_options o = { .name = { .name = path }, .dtype = dtype, .max_model_len = MODEL_LEN };
     *b = (struct bench){ .step = mem_zero(1, sizeof *b->step) };
     if (vectors_open(&b->v, "tests/golden/smollm2.bin", e)) return e->code;
     b->be = backend_cpu.open(0, e);
     if (!b->be || loaded_open(&b->model, &backend_cpu, b->be, &o, e)) return e->code;
     const struct seat_room plenty = { UINT64_MAX, 0 };
-    if (loaded_bind(&b->model, &o, e) || seat_plan(&b->seat, &b->model, MODEL_LEN, 1, NULL, &plenty, e)) return e->code;
+    if (loaded_bind(&b->model, &o, e) ||
+        seat_plan(&b->seat, &b->model, &(struct seat_wish){ .tokens = MODEL_LEN }, &plenty, e))
+        return e->code;
     return loaded_fill(&b->model, &b->seat, &o, NULL, e);
 }
 static void close_bench(struct bench *b) {

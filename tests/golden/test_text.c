@@ -75,7 +75,7 @@ struct talk {
 static void say(struct talk *talk, struct line *l) {
     assert_true(talk->n < MESSAGES && l->fields == 2);
     char *role = mem_string(l->field[0]), *text = mem_string(l->field[1]);
-    talk->m[talk->n++] = (struct template_message){ role, text, unquote(text) };
+    talk->m[talk->n++] = (struct template_message){ role, text, unquote(text), 0 };
 }
 static void forget(struct talk *talk) {
     for (int i = 0; i < talk->n; i++) mem_free((char *)talk->m[i].role), mem_free((char *)talk->m[i].text);

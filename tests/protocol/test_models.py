@@ -57,6 +57,22 @@ def test_torch_files_are_loaded_as_safetensors_are(client):
     assert texts[0] == texts[1] and texts[0].strip(), texts
 
 
+def test_a_repository_without_its_weights_says_how_to_get_either_kind(client, tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    for repo in ("lmsys/vicuna-7b-v1.5", "some/Thing"):
+        folder = tmp_path / ("models--" + repo.replace("/", "--"))
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        (folder / "snapshots" / commit).mkdir(parents=True)
+        (folder / "snapshots" / commit / "config.json").write_text((FOLDERS / "llama-gqa" / "config.json").read_text())
+    ok(client, f"%env HF_HUB_CACHE={tmp_path}")
+    for repo in ("lmsys/vicuna-7b-v1.5", "some/Thing"):
+        reply, _ = client.run(f"%load {repo}")
+        line = reply.content["evalue"]
+        assert reply.content["status"] == "error" and f"hf download {repo} " in line, line
+        assert '--include "*.safetensors*"' in line and '--include "*.bin*"' in line, line
+
+
 def test_fit_knows_the_machines_that_its_option_offers(client):
     offered = client.ask("complete_request", {"code": "%fit x --machine ", "cursor_pos": 17}).content["matches"]
     assert set(offered) >= {"this", "all", "h100"}

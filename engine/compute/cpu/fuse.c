@@ -13,10 +13,14 @@ size_t cpu_feed_bytes(const struct feed *f, int cols, int rows, int block) {
         padded * (f->kind == FEED_QUANT ? (size_t)cols / QBLOCK * QUANT_WORDS : (size_t)cols) * sizeof(float);
     return (bytes + 63) & ~(size_t)63;
 }
-/* What the chunks of keys found: for each query a head's columns, the largest score, the sum of weights. */
+/* Keys that are not cached, laid across. Of few queries what the chunks of cached keys found: for each a head's columns, the
+ * largest score, the sum of weights. */
 static size_t attn_bytes(const struct op_call *c) {
     const struct attn_of *s = &c->u.attn;
-    if (c->op != OP_ATTN || c->m[2].dim != DIM_KV || c->m[1].rows > ALONE_ROWS) return 0;
+    if (c->op != OP_ATTN) return 0;
+    if (c->m[2].dim != DIM_KV)
+        return (size_t)(c->m[2].rows + PANEL - 1) / PANEL * PANEL * (size_t)c->m[2].cols * sizeof(float);
+    if (c->m[1].rows > ALONE_ROWS) return 0;
     return (size_t)c->m[1].rows * (size_t)s->heads * ATTN_CHUNKS * (size_t)(s->head_dim + 2) * sizeof(float);
 }
 void cpu_scratch(const struct program *p, size_t *each, size_t *shared) {

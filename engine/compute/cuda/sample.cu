@@ -69,20 +69,22 @@ __device__ static u64 weight(float v) { return v > -INFINITY ? (u64)((double)exp
 __device__ static bool penal(const struct sampling *s) {
     return s->repetition_penalty > 0 && s->repetition_penalty != 1;
 }
-__device__ static void penalise(const struct pick_args *a, const struct step_row *r, float penalty, float *v,
+__device__ static void penalise(const struct pick_args *a, const struct sampling *g, const struct step_row *r, float *v,
                                 int *seen) {
+    const float penalty = g->repetition_penalty;
     EACH(j, a->n) seen[j] = 0;
     __syncthreads(); /* marks are clear */
     EACH(t, r->at + 1) {
         const int id = a->history[r->kv + t];
-        if (!row_sees(a->step, r, t) || id < 0 || id >= a->n || atomicExch(&seen[id], 1)) continue;
+        if (!row_sees(a->step, r, t) || (t && t < g->penal_from) || id < 0 || id >= a->n || atomicExch(&seen[id], 1))
+            continue;
         v[id] = v[id] < 0 ? v[id] * penalty : v[id] / penalty;
     }
 }
 __device__ static void restrain(const struct pick_args *a, int i, float *v, int *seen) {
     const struct sampling *s = &a->step->sampling[i];
     __syncthreads(); /* v is written */
-    if (penal(s)) penalise(a, &a->step->row[a->step->pick[i]], s->repetition_penalty, v, seen);
+    if (penal(s)) penalise(a, s, &a->step->row[a->step->pick[i]], v, seen);
     __syncthreads(); /* penalties are in */
     for (int b = (int)threadIdx.x; b < s->banned && b < BANNED_MAX; b += (int)blockDim.x)
         if (s->ban[b] >= 0 && s->ban[b] < a->n) v[s->ban[b]] = -INFINITY;

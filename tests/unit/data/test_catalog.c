@@ -115,8 +115,11 @@ static void shapes_give_the_published_totals(void **state) {
 }
 static void every_entry_is_whole(void **state) {
     (void)state;
-    static const char *const templates[] = { "raw", "koalpaca", "kullm", "llama-2", "vicuna", "vicuna-v0", "chatml" };
-    assert_true(catalog_count() >= 15);
+    static const char *const templates[] = { "raw",       "koalpaca",        "kullm",
+                                             "llama-2",   "vicuna",          "vicuna-v0",
+                                             "chatml",    "minigpt4-llama2", "minigpt4-vicuna0",
+                                             "minigpt-v2" };
+    assert_true(catalog_count() >= 19);
     for (int i = 0; i < catalog_count(); i++) {
         const struct catalog_entry *c = catalog_at(i);
         bool known = false;
@@ -130,17 +133,63 @@ static void every_entry_is_whole(void **state) {
         assert_ptr_equal(catalog_find(c->name, &e), c);
         if (c->repo) assert_ptr_equal(catalog_find(c->repo, &e), c);
         const bool polyglot = strstr(c->name, "polyglot") != NULL;
-        assert_int_equal(c->stop_ids, polyglot ? 1 : 0);
-        if (polyglot) assert_int_equal(c->stop_id[0], 2);
+        const bool ends_at_2 = polyglot || !strcmp(c->name, "minigpt-v2");
+        assert_int_equal(c->stop_ids, ends_at_2 ? 1 : 0);
+        if (ends_at_2) assert_int_equal(c->stop_id[0], 2);
         const bool alpaca = !strcmp(c->template_name, "koalpaca") || !strcmp(c->template_name, "kullm");
         if (alpaca) assert_string_equal(c->stop[0], "###");
         assert_true(!alpaca || !c->stop[1]);
     }
     struct err e = { 0 };
     assert_string_equal(catalog_find("polyglot-ko-5.8b", &e)->get,
-                        "hf download EleutherAI/polyglot-ko-5.8b --include \"*.json\" \"*.safetensors\" "
-                        "\"tokenizer.model\"");
+                        "hf download EleutherAI/polyglot-ko-5.8b \"*.json\" \"*.safetensors\" \"tokenizer.model\"");
+    assert_string_equal(catalog_find("vicuna-7b-v1.5", &e)->get, /* that repository has torch files only */
+                        "hf download lmsys/vicuna-7b-v1.5 \"*.json\" \"*.bin\" \"tokenizer.model\"");
     assert_non_null(strstr(catalog_find("llama-2-7b-chat", &e)->gated, "meta-llama/Llama-2-7b-chat-hf"));
+}
+/* models.md 1.2 and 1.8 */
+static void what_sees_has_parts(void **state) {
+    (void)state;
+    static const struct {
+        const char *typed, *name, *vision, *llm, *projector, *template_name;
+        bool qformer;
+        double temperature;
+        int most;
+    } row[] = {
+        { "MiniGPT-4", "minigpt4-7b", "llama2", "llama-2-7b-chat", "pretrained_minigpt4_llama2_7b.pth",
+          "minigpt4-llama2", false, 1, 300 },
+        { "minigpt4-vicuna-7b", "minigpt4-vicuna-7b", "vicuna-7b", "vicuna-7b-v0", "prerained_minigpt4_7b.pth",
+          "minigpt4-vicuna0", true, 1, 300 },
+        { "minigpt4-13b", "minigpt4-vicuna-13b", "vicuna-13b", "vicuna-13b-v0", "pretrained_minigpt4.pth",
+          "minigpt4-vicuna0", true, 1, 300 },
+        { "minigpt-v2", "minigpt-v2", "v2", "llama-2-7b-chat", "minigptv2_checkpoint.pth", "minigpt-v2", false, 0.6,
+          500 },
+    };
+    int seeing = 0;
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        struct err e = { 0 };
+        const struct catalog_entry *c = catalog_find(row[i].typed, &e), *llm;
+        if (!c) fail_msg("%s", e.text);
+        assert_string_equal(c->name, row[i].name);
+        assert_string_equal(c->vision, row[i].vision);
+        assert_string_equal(c->llm, row[i].llm);
+        assert_string_equal(c->vit, "eva_vit_g.pth");
+        assert_string_equal(c->projector, row[i].projector);
+        assert_string_equal(c->template_name, row[i].template_name);
+        assert_true(!c->qformer == !row[i].qformer);
+        if (c->qformer) assert_string_equal(c->qformer, "blip2_pretrained_flant5xxl.pth");
+        assert_float_equal(c->sampling.temperature, row[i].temperature, 1e-6);
+        assert_float_equal(c->sampling.top_p, 0.9, 1e-6);
+        assert_float_equal(c->sampling.repetition_penalty, 1.05, 1e-6);
+        assert_int_equal(c->sampling.top_k, 50);
+        assert_int_equal(c->sampling.max_new_tokens, row[i].most);
+        assert_non_null(llm = catalog_find(c->llm, &e));
+        assert_null(llm->vision);
+        assert_int_equal(params(&c->config), params(&llm->config));
+        if (strcmp(c->name, "minigpt-v2") != 0) assert_string_equal(c->stop[0], "###");
+    }
+    for (int i = 0; i < catalog_count(); i++) seeing += catalog_at(i)->vision != NULL;
+    assert_int_equal(seeing, 4);
 }
 static const char good[] =
     "{ \"models\": [ { \"name\": \"a\", \"template\": \"raw\", \"about\": \"A\", \"repo\": \"o/a\", \"stop\": [\"#\"],"
@@ -170,6 +219,12 @@ static void other_catalogues_can_be_read(void **state) {
         { "\"models\"", "\"model\"", "'models' is no list" },
         { "\"about\": \"A\"", "\"about\": 1", "'a': about is no text" },
         { "} ] }", "} ]", "is no valid JSON" },
+        { "\"repo\"", "\"vision\": 1, \"repo\"", "'a': vision is no object" },
+        { "\"repo\"", "\"vision\": { \"vit\": \"x\" }, \"repo\"", "'a': variant, llm, vit or projector is missing" },
+        { "\"repo\"", "\"sampling\": [], \"repo\"", "'a': sampling is no object" },
+        { "\"repo\"", "\"sampling\": { \"top_p\": \"1\" }, \"repo\"", "'a': top_p is no number" },
+        { "\"repo\"", "\"sampling\": { \"top_k\": 0.5 }, \"repo\"", "'a': top_k or max_new_tokens is no whole" },
+        { "\"repo\"", "\"sampling\": { \"top_k\": -1 }, \"repo\"", "'a': top_k or max_new_tokens is below 0" },
     };
     for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
         char text[1000];
@@ -188,8 +243,11 @@ static void other_catalogues_can_be_read(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_aliases_and_starts),         cmocka_unit_test(near_misses_are_offered),
-        cmocka_unit_test(shapes_give_the_published_totals), cmocka_unit_test(every_entry_is_whole),
+        cmocka_unit_test(names_aliases_and_starts),
+        cmocka_unit_test(near_misses_are_offered),
+        cmocka_unit_test(shapes_give_the_published_totals),
+        cmocka_unit_test(every_entry_is_whole),
+        cmocka_unit_test(what_sees_has_parts),
         cmocka_unit_test(other_catalogues_can_be_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -248,15 +248,17 @@ static void what_is_not_here_says_how_to_get_it(void **state) {
     const char *koalpaca = "koalpaca-polyglot-12.8b", *llama = "llama-2-7b-chat";
     resolve_fails("koalpaca-12.8b", NULL, STATUS_NOTFOUND,
                   "koalpaca-polyglot-12.8b is not on this disk; get it with: hf download beomi/KoAlpaca-Polyglot-12.8B "
-                  "--include \"*.json\" \"*.safetensors\" \"tokenizer.model\" (hf comes with: pip install",
+                  "\"*.json\" \"*.safetensors\" \"tokenizer.model\" (hf comes with: pip install",
                   koalpaca);
     resolve_fails("koalpaca-12.8b", "v1.1", STATUS_NOTFOUND,
-                  "hf download beomi/KoAlpaca-Polyglot-12.8B --revision v1.1 --include", koalpaca);
+                  "hf download beomi/KoAlpaca-Polyglot-12.8B \"*.json\" \"*.safetensors\" \"tokenizer.model\" "
+                  "--revision v1.1 (hf",
+                  koalpaca);
     resolve_fails("llama-2-7b-chat", NULL, STATUS_NOTFOUND,
                   "accept the licence at https://huggingface.co/meta-llama/Llama-2-7b-chat-hf", llama);
     resolve_fails("Llama-2-7b-chat-hf", NULL, STATUS_NOTFOUND, "%env --ask HF_TOKEN", llama);
     resolve_fails("Llama-2-7b-chat-hf", NULL, STATUS_NOTFOUND,
-                  "; then: hf download meta-llama/Llama-2-7b-chat-hf --inc", llama);
+                  "; then: hf download meta-llama/Llama-2-7b-chat-hf \"*.json\"", llama);
     for (int i = 0; i < catalog_count(); i++) { /* each says its command, whole */
         const struct catalog_entry *c = catalog_at(i);
         if (strcmp(c->name, "polyglot-ko-5.8b") && strcmp(c->name, "koalpaca-polyglot-5.8b"))
@@ -264,7 +266,7 @@ static void what_is_not_here_says_how_to_get_it(void **state) {
     }
     resolve_fails("polyglot-ko-1.3b", NULL, STATUS_NOTFOUND, "hf download EleutherAI/polyglot-ko-1.3b", "polyglot");
     resolve_fails("some/other-model", NULL, STATUS_NOTFOUND,
-                  "some/other-model is not on this disk; get it with: hf download some/other-model --include", NULL);
+                  "some/other-model is not on this disk; get it with: hf download some/other-model \"*.json\"", NULL);
     resolve_fails("koalpaca-5.8b", NULL, STATUS_NOTFOUND,
                   "beomi/KoAlpaca-Polyglot-5.8B: revision 'main' is not in the hub cache (commits there: 01ff456789)",
                   "koalpaca-polyglot-5.8b");
@@ -273,7 +275,7 @@ static void what_is_not_here_says_how_to_get_it(void **state) {
     static const char *const absent[] = { "v2", "broken", "gone", "ffff", "refs", "refs/pr" };
     for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
         resolve_fails("polyglot-ko-5.8b", absent[i], STATUS_NOTFOUND, "is not in the hub cache", "polyglot-ko-5.8b");
-    resolve_fails("polyglot-ko-5.8b", "01", STATUS_NOTFOUND, "--revision 01 --include", "polyglot-ko-5.8b");
+    resolve_fails("polyglot-ko-5.8b", "01", STATUS_NOTFOUND, "\"tokenizer.model\" --revision 01", "polyglot-ko-5.8b");
     resolve_fails("one/twin", "abcd", STATUS_INVALID, "one/twin: revision 'abcd' may mean abcd", NULL);
     resolve_to("one/twin", "abcd2",
                folder_at("hub/models--one--twin/snapshots/abcd26789abcdef0123456789abcdef012345670"), NULL);

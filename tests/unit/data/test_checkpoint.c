@@ -110,6 +110,7 @@ static void shards_open_by_their_index(void **state) {
     if (checkpoint_config(c, &m, &e)) fail_msg("%s", e.text);
     assert_true(m.eos_n == 2 && m.eos[0] == 0 && m.eos[1] == 2);
     checkpoint_close(c);
+    fails(folder_at("sharded/" ONE), STATUS_INVALID, "is one shard of several");
     folder_text("sharded/generation_config.json", "{ \"eos_token_id\": ");
     opens(&c, folder_at("sharded"));
     assert_int_equal(checkpoint_config(c, &m, &e), STATUS_FORMAT);
@@ -177,8 +178,10 @@ static void folders_without_weights(void **state) {
     folder_text("torch/config.json", config);
     folder_text("torch/pytorch_model-00001-of-00002.bin", "PK");
     fails(folder_at("torch"), STATUS_NOTFOUND,
-          "has pytorch_model-00001-of-00002.bin but neither pytorch_model.bin nor pytorch_model.bin.index.json");
-    fails(folder_at("torch/pytorch_model-00001-of-00002.bin"), STATUS_FORMAT, "is no file of torch.save");
+          "has pytorch_model-00001-of-00002.bin but neither pytorch_model.bin nor pytorch_model.bin.index.json; "
+          "get the rest with: hf download");
+    fails(folder_at("torch/pytorch_model-00001-of-00002.bin"), STATUS_INVALID,
+          "is one shard of several; give the folder that holds them all: ");
     folder_text(
         "torch/pytorch_model.bin.index.json",
         "{\"weight_map\":{\"a\":\"pytorch_model-00001-of-00002.bin\",\"b\":\"pytorch_model-00002-of-00002.bin\"}}");

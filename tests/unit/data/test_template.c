@@ -14,7 +14,7 @@
 static const char smol[] = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 #define SMOL_TURN "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 #define SAY(role, text)                                                                                                \
-    { role, text, sizeof text - 1 }
+    { role, text, sizeof text - 1, 0 }
 
 static void equals_the_models_own_jinja(void **state) {
     (void)state;
@@ -98,7 +98,7 @@ static void segment_by_segment_is_the_whole(void **state) {
                                          "",      "\n",      " \n ",        "[user]" };
     struct tokenizer *t = open_plain(0);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        const struct template_message m[] = { { "user", texts[i], strlen(texts[i]) }, SAY("assistant", "aaaa") };
+        const struct template_message m[] = { { "user", texts[i], strlen(texts[i]), 0 }, SAY("assistant", "aaaa") };
         struct rendered r = { 0 };
         struct ids ids = { 0 }, whole = { 0 };
         assert_int_equal(template_render("chatml", smol, m, 2, &r, NULL), 0);
@@ -202,7 +202,8 @@ static void guesses_by_markers(void **state) {
     assert_string_equal(template_name(0), "raw");
     assert_string_equal(template_name(1), "chatml");
     assert_string_equal(template_name(6), "vicuna-v0");
-    assert_null(template_name(7));
+    assert_string_equal(template_name(9), "minigpt-v2");
+    assert_null(template_name(10));
     assert_null(template_name(-1));
 }
 static void every_failing_allocation_is_survived(void **state) {

@@ -136,8 +136,8 @@ static void what_is_wrong_is_named(void **state) {
         const char *says;
     } row[] = {
         { { CONFIG("{}") }, STATUS_NOTFOUND, "holds no tokenizer.json and no tokenizer.model" },
-        { { JSON_FILE, CONFIG("{") }, STATUS_FORMAT, "tokenizer_config.json: no JSON" },
-        { { { "tokenizer.json", "{", 0 } }, STATUS_FORMAT, "tokenizer.json: no JSON" },
+        { { JSON_FILE, CONFIG("{") }, STATUS_FORMAT, "/tokenizer_config.json: is no valid JSON" },
+        { { { "tokenizer.json", "{", 0 } }, STATUS_FORMAT, "/tokenizer.json: is no valid JSON" },
         { { { "tokenizer.model", "{", 0 } }, STATUS_FORMAT, "tokenizer.model: no SentencePiece model" },
         { { JSON_FILE, { "special_tokens_map.json", "[]", 0 } },
           STATUS_FORMAT,

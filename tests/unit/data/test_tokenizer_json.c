@@ -66,11 +66,11 @@ static const struct bad {
     int code;
     const char *says;
 } bad[] = {
-    { "", STATUS_FORMAT, "no JSON: line 1" },
-    { "{\"model\":", STATUS_FORMAT, "no JSON" },
-    { "{} x", STATUS_FORMAT, "no JSON" },
+    { "", STATUS_FORMAT, "is no valid JSON: line 1" },
+    { "{\"model\":", STATUS_FORMAT, "is no valid JSON" },
+    { "{} x", STATUS_FORMAT, "is no valid JSON" },
     { "[]", STATUS_FORMAT, "is no object" },
-    { "{\"a\":\"\xff\"}", STATUS_FORMAT, "no JSON" },
+    { "{\"a\":\"\xff\"}", STATUS_FORMAT, "is no valid JSON" },
     { "{}", STATUS_INVALID, "model type '' is not supported; supported: BPE" },
     { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", STATUS_INVALID, "model type 'Unigram' is not supported" },
     { "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", STATUS_INVALID, "'WordPiece'" },

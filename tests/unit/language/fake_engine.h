@@ -23,6 +23,11 @@ static struct fake {
     struct engine_req last;
     char model[128], template_name[32], prompt[4096], roles[200], session[32], stop[64], dtype[16], kv_dtype[8];
     char load_format[16], revision[32], fit[200]; /* fit: "dtypes|machines|contexts|batches" */
+    char parts[4096];                             /* of LOAD and FIT: "vit|qformer|projector|llm|vision dtype" */
+    char images[400];                             /* of GENERATE: "name@message name@message" */
+    char looked[400];                             /* of all LOOKs: "name name" */
+    bool sees;                                    /* the model has an image path */
+    const char *answer;                           /* the text; NULL: "안녕 world" */
     int opened, requests;
     atomic_int cancelled;
     struct err fail;   /* the next job ends in this */
@@ -97,6 +102,13 @@ static struct engine_model fake_model = { .name = "small",
                                           .freed_bytes = 287000000,
                                           .load_s = 0.5,
                                           .read_mib_s = 200 };
+static void fake_see(struct engine_model *m) {
+    snprintf(m->vision, sizeof m->vision, "EVA ViT-g/14, 224 px");
+    snprintf(m->vision_dtype, sizeof m->vision_dtype, "fp16");
+    snprintf(m->vit, sizeof m->vit, "/models/eva_vit_g.pth");
+    m->image_px = 224, m->image_tokens = 64, m->max_images = 4;
+    m->vision_bytes = 1900ull << 20, m->vision_work_bytes = 30ull << 20;
+}
 /* Round numbers: fp16 weighs 12 GiB, int8 6, int4 3; a token's keys and values 1 MiB, the work 0.25 GiB. */
 static void fake_fit(struct engine *g, const struct engine_req *q) {
     static const struct engine_machine known[] = { { "this", "", 4ull << 30, 0 },
@@ -106,6 +118,7 @@ static void fake_fit(struct engine *g, const struct engine_req *q) {
     static struct engine_fit_row row[2048];
     static const uint64_t mib = 1 << 20;
     struct engine_fit f = { .model = fake_model, .machine = machine, .row = row };
+    if (fake.sees) fake_see(&f.model);
     snprintf(f.model.name, sizeof f.model.name, "%s", q->model);
     for (; f.machines < q->fit.machines; f.machines++)
         for (size_t i = 0; i < 3; i++)
@@ -122,6 +135,7 @@ static void fake_fit(struct engine *g, const struct engine_req *q) {
                     r->weight_bytes = (!strcmp(dtype, "int4") ? 3 : !strcmp(dtype, "int8") ? 6 : 12) * 1024 * mib;
                     r->kv_bytes = (uint64_t)r->context * (uint64_t)r->batch * mib;
                     r->work_bytes = 256 * mib;
+                    r->vision_bytes = fake.sees ? 1900 * mib : 0;
                     r->total_bytes = r->weight_bytes + r->kv_bytes + r->work_bytes;
                     r->fits = r->total_bytes <= machine[m].memory_bytes;
                     const uint64_t fixed = r->weight_bytes + r->work_bytes, all = machine[m].memory_bytes;
@@ -130,6 +144,36 @@ static void fake_fit(struct engine *g, const struct engine_req *q) {
                     r->ceiling = machine[m].bandwidth_gbs * 1e9 / (double)(r->weight_bytes + r->kv_bytes) * r->batch;
                 }
     fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FIT, .u.fit = f });
+}
+/* A picture of 48 x 32, red to the right and blue to the bottom; of a GENERATE what --show asks for. */
+static void fake_views(struct engine *g, const struct engine_req *q) {
+    static char rgb[3 * 48 * 32];
+    static const float heat[] = { 0, 0.1f, 0.2f, 0.7f };
+    struct engine_view v = { .kind = ENGINE_VIEW_PICTURE, .format = "JPEG", .file_width = 1920, .file_height = 1080 };
+    for (int i = 0; i < 48 * 32; i++) rgb[3 * i] = (char)(i % 48 * 5), rgb[3 * i + 2] = (char)(i / 48 * 8);
+    for (v.image = 0; v.image < q->images; v.image++) {
+        snprintf(v.name, sizeof v.name, "%s", q->image[v.image].name);
+        v.width = 48, v.height = 32, v.rgb = rgb, v.rgb_bytes = sizeof rgb, v.heat = NULL, v.heats = 0;
+        v.kind = q->kind == ENGINE_REQ_LOOK ? ENGINE_VIEW_PICTURE : ENGINE_VIEW_INPUT;
+        if (q->kind == ENGINE_REQ_LOOK || q->show & ENGINE_SHOW_INPUT)
+            fake_push(g, (struct engine_event){ .kind = ENGINE_EV_VIEW, .u.view = v });
+        v.width = v.height = 2, v.rgb = NULL, v.rgb_bytes = 0, v.heat = heat, v.heats = 4, v.share = 0.125;
+        snprintf(v.about, sizeof v.about, "mean of 16 heads");
+        for (int kind = ENGINE_VIEW_ENCODER; kind <= ENGINE_VIEW_ANSWER; kind++) {
+            v.kind = (enum engine_view_kind)kind;
+            if (q->kind == ENGINE_REQ_GENERATE && q->show & ENGINE_SHOW_ATTENTION)
+                fake_push(g, (struct engine_event){ .kind = ENGINE_EV_VIEW, .u.view = v });
+        }
+        v.about[0] = 0;
+    }
+}
+static void fake_generate(struct engine *g, const struct engine_req *q) {
+    if (fake.answer) {
+        fake_text(g, fake.answer);
+    } else {
+        fake_text(g, "안녕"), fake_text(g, " world");
+    }
+    fake_views(g, q);
 }
 static void fake_answer(struct engine *g, const struct engine_req *q) {
     static struct engine_model rows[3];
@@ -146,12 +190,15 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
                                      .arch = "llama",
                                      .get = "hf download meta/locked",
                                      .gated = "gated: accept its licence at https://example.org/locked" };
+    if (fake.sees) fake_see(&rows[0]);
     if (q->kind == ENGINE_REQ_FIT && !fake.fail.code) fake_fit(g, q);
+    if (q->kind == ENGINE_REQ_LOOK && !fake.fail.code) fake_views(g, q);
     if (q->kind == ENGINE_REQ_LOAD)
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_PROGRESS,
                                             .u.progress = { "reading weights", 5e7, 9.8e7, "B", 0.2 } });
     if (q->kind != ENGINE_REQ_GENERATE && q->kind != ENGINE_REQ_PROFILE && q->kind != ENGINE_REQ_RESET &&
-        q->kind != ENGINE_REQ_FIT && !(fake.absent && q->kind == ENGINE_REQ_LOAD && strcmp(q->load_format, "dummy")))
+        q->kind != ENGINE_REQ_FIT && q->kind != ENGINE_REQ_LOOK &&
+        !(fake.absent && q->kind == ENGINE_REQ_LOAD && strcmp(q->load_format, "dummy")))
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_MODELS,
                                             .u.models = { rows, q->kind == ENGINE_REQ_MODELS ? 3 : 1 } });
     if (q->kind == ENGINE_REQ_STATUS) {
@@ -175,7 +222,7 @@ static void fake_answer(struct engine *g, const struct engine_req *q) {
     }
     if (q->kind == ENGINE_REQ_PROFILE)
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_PROFILE, .u.profile = fake.profile });
-    if (q->kind == ENGINE_REQ_GENERATE) fake_text(g, "안녕"), fake_text(g, " world");
+    if (q->kind == ENGINE_REQ_GENERATE) fake_generate(g, q);
     const bool absent = fake.absent && q->kind == ENGINE_REQ_LOAD && strcmp(q->load_format, "dummy") != 0;
     if (absent) {
         fake_push(g, (struct engine_event){ .kind = ENGINE_EV_FAIL, .u.fail = { STATUS_NOTFOUND, "fetch it: hf" } });
@@ -192,12 +239,27 @@ __attribute__((format(printf, 1, 2))) static void fake_fit_word(const char *fmt,
     vsnprintf(fake.fit + n, sizeof fake.fit - n, fmt, ap);
     va_end(ap);
 }
+static void fake_note_pictures(const struct engine_req *q) {
+    const bool look = q->kind == ENGINE_REQ_LOOK;
+    char *to = look ? fake.looked : fake.images;
+    if (!look && q->kind != ENGINE_REQ_GENERATE) return;
+    if (!look) *to = 0;
+    for (int i = 0; i < q->images; i++) {
+        const size_t n = strlen(to);
+        snprintf(to + n, sizeof fake.images - n, look ? "%s%s%.0d" : "%s%s@%d", n ? " " : "", q->image[i].name,
+                 look ? 0 : q->image[i].message);
+    }
+}
 int engine_submit(struct engine *g, const struct engine_req *q, uint64_t *job, struct err *e) {
     static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     if (fake.refuse.code) return err_set(e, fake.refuse.code, "%s", fake.refuse.text);
     pthread_mutex_lock(&one_at_a_time);
     fake.last = *q;
     fake.requests++;
+    fake_note_pictures(q);
+    snprintf(fake.parts, sizeof fake.parts, "%.1000s|%.1000s|%.1000s|%.1000s|%.20s", q->vit ? q->vit : "",
+             q->qformer ? q->qformer : "", q->projector ? q->projector : "", q->llm ? q->llm : "",
+             q->vision_dtype ? q->vision_dtype : "");
     snprintf(fake.model, sizeof fake.model, "%s", q->model ? q->model : "(last)");
     snprintf(fake.template_name, sizeof fake.template_name, "%s", q->template_name ? q->template_name : "(own)");
     snprintf(fake.session, sizeof fake.session, "%s", q->session ? q->session : "(none)");

@@ -233,6 +233,7 @@ static void test_what_does_not_fit_is_named(void **state) {
     const char *const qkv = "gpt_neox.layers.1.attention.query_key_value.weight";
     says(neox, (struct change){ .other = qkv, .dtype = "BOOL" }, qkv, "has dtype BOOL");
     says(neox, (struct change){ .odd = qkv }, qkv, "97x32 in the file, 96x32");
+    says(neox, (struct change){ .odd = qkv }, qkv, ".safetensors): weights and configuration do not belong together");
     says(neox, (struct change){ .skip = qkv }, qkv, "not in the file");
     says(neox, (struct change){ .odd = "gpt_neox.layers.0.attention.query_key_value.bias" },
          "gpt_neox.layers.0.attention.query_key_value.bias", "1x97 in the file, 1x96");

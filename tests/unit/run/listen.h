@@ -12,6 +12,15 @@
 #include <poll.h>
 #include <string.h>
 
+enum { VIEWS = 8 };
+/* The views of the last request, with as much of their pixels or shares as there is room for. */
+static struct heard_view {
+    struct engine_view view;
+    union {
+        unsigned char rgb[1 << 18];
+        float heat[1 << 12];
+    } u;
+} seen[VIEWS];
 struct heard {
     int events[ENGINE_EV_FAIL + 1];
     char text[1 << 12];
@@ -23,12 +32,21 @@ struct heard {
     struct engine_fit fit;         /* its lists point into the two arrays below */
     struct engine_machine machine[8];
     struct engine_fit_row row[64];
-    double row_ms[2];
+    double row_ms[ENGINE_PHASES];
+    int views;
     struct err fail;
     bool ended;
 };
 static struct engine *g;
 
+static inline void note_view(struct heard *h, const struct engine_view *from) {
+    struct heard_view *to = &seen[h->views++];
+    to->view = *from;
+    if (from->rgb)
+        memcpy(to->u.rgb, from->rgb, from->rgb_bytes < sizeof to->u.rgb ? from->rgb_bytes : sizeof to->u.rgb);
+    assert_true((size_t)from->heats * sizeof(float) <= sizeof to->u.heat);
+    if (from->heat) memcpy(to->u.heat, from->heat, sizeof(float) * (size_t)from->heats);
+}
 static inline void note(struct heard *h, const struct engine_event *ev) {
     h->events[ev->kind]++;
     assert_false(h->ended); /* nothing follows DONE or FAIL */
@@ -57,12 +75,15 @@ static inline void note(struct heard *h, const struct engine_event *ev) {
     case ENGINE_EV_DONE: h->done = ev->u.done; break;
     case ENGINE_EV_FAIL: h->fail = ev->u.fail; break;
     case ENGINE_EV_PROGRESS: break;
+    case ENGINE_EV_VIEW:
+        if (h->views < VIEWS) note_view(h, &ev->u.view);
+        break;
     }
 }
-/* The next event of any job within 30 s; false: none came. */
+/* The next event of any job within two minutes (the emulated device is slow); false: none came. */
 static inline bool next(struct engine_event *ev) {
     struct pollfd p = { .fd = engine_fd(g), .events = POLLIN };
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 1200; i++) {
         const int rc = engine_next(g, ev);
         assert_true(rc >= 0);
         if (rc) return true;

@@ -18,6 +18,7 @@
 #define F (-1.0f / 3 - __COUNTER__)
 
 static const struct engine_message messages[] = { { "system", "하나", 6 }, { NULL, "a\0b", 3 }, { "user", "", 0 } };
+static const struct engine_image images[] = { { "a.jpg", "\xff\xd8\0\1", 4, 0 }, { NULL, "", 0, I } };
 static const char *const stops[] = { "###", "", "끝" }, *const dtypes[] = { "int8", "auto" },
                          *const machines[] = { "g5" };
 static const int ids[] = { -1, 7 }, contexts[] = { 1, 2, I }, batches[] = { I };
@@ -27,20 +28,23 @@ static const int ids[] = { -1, 7 }, contexts[] = { 1, 2, I }, batches[] = { I };
     { I, F, true }
 static const struct engine_req request = {
     /* clang-format off */
-    ENGINE_REQ_FIT, 3, "model", "session", "revision", "dtype", "kv", "format", I, I, "HOME=/x\nA=", I, true, true, true, D, true,
-    messages, 3, "template", SAMPLING, BEAMS, stops, 3, ids, 2, I, I, true, I, I, I,
+    ENGINE_REQ_FIT, 3, "model", "session", "revision", "dtype", "kv", "format", I, I, "vit", "qformer", "projector", "llm",
+    "bf16", I, "HOME=/x\nA=", I, true, true, true, D, true, messages, 3, "template", images, 2, I, (unsigned)I, true, SAMPLING,
+    BEAMS, stops, 3, ids, 2, I, I, true, true, I, I, I,
     { dtypes, machines, contexts, batches, 2, 1, 3, 1 },
     /* clang-format on */
 };
+#define THREE                                                                                                          \
+    { D, D, D }
 #define MODEL                                                                                                          \
     {                                                                                                                  \
         "name", "file", "arch", "dtype", "kv", "size", "template", "license", "format", "repo", "aliases", true, true, \
             "get", "gated", I, I, I, I, I, I, I, I, I, I, I, I, F, "stops", U, U, U, U, U, U, U, U, U, U, U, U, I,     \
-            "user", D, D, D, D, D, D, true, "notice"                                                                   \
+            "user", D, D, D, D, D, D, true, "notice", "vision", "bf16", "vit", "qformer", "projector", I, I, I, U, U   \
     }
 static const struct engine_model models[] = { MODEL, { .name = "zero" }, MODEL };
 static const struct engine_machine fit_machines[] = { { "this", "device", U, D }, { "b", "c", U, D } };
-static const struct engine_fit_row fit_rows[] = { { I, "dtype", I, I, U, U, U, U, true, I, D } };
+static const struct engine_fit_row fit_rows[] = { { I, "dtype", I, I, U, U, U, U, U, true, I, D } };
 #define GPU                                                                                                            \
     {                                                                                                                  \
         "name", "00:1e.0", "driver", "12.8", D, D, D, D, D, D, D, D, D, D, D, D, D, "throttle", "ecc", D, "peers", I,  \
@@ -52,6 +56,7 @@ static const struct engine_fit_row fit_rows[] = { { I, "dtype", I, I, U, U, U, U
         }                                                                                                              \
     }
 static const struct engine_gpu gpus[] = { GPU, { .name = "zero" }, GPU };
+static const float heat[] = { F, F };
 static const struct engine_profile_row profile_rows[] = { { ENGINE_DECODE, -1, "op", "label", D, D, D, D },
                                                           { ENGINE_PREFILL, I, "op2", "label2", D, D, D, D } };
 static const struct engine_event events[] = {
@@ -59,9 +64,9 @@ static const struct engine_event events[] = {
     { ENGINE_EV_TEXT, U, { .text = { "a\0글", 5, 3 } }, NULL },
     { ENGINE_EV_PROFILE,
       U,
-      { .profile = { profile_rows, 2,        I,        I,        I,        I,   I,  I,      I,
-                     { D, D },     { D, D }, { D, D }, { D, D }, D,        D,   D,  "int8", true,
-                     "dtype",      "isa",    "model",  true,     { D, D }, GPU, GPU } },
+      { .profile = { profile_rows, 2,       I,     I,       I,      I,     I,    I,  I,      THREE,  THREE, THREE,
+                     THREE,        D,       D,     D,       "int8", true,  true, D,  "fp16", "bf16", I,     D,
+                     true,         "dtype", "isa", "model", true,   THREE, GPU,  GPU } },
       NULL },
     { ENGINE_EV_MODELS, U, { .models = { models, 3 } }, NULL },
     { ENGINE_EV_SYSTEM,
@@ -70,6 +75,10 @@ static const struct engine_event events[] = {
                     D,     "ipc", "build", "place",   "log",     I, I, I, I, D, D, gpus, 3 } },
       NULL },
     { ENGINE_EV_FIT, U, { .fit = { MODEL, fit_machines, fit_rows, 2, 1 } }, NULL },
+    { ENGINE_EV_VIEW,
+      U,
+      { .view = { ENGINE_VIEW_ANSWER, I, "name", "JPEG", "about", I, I, I, I, "\0\1\xff", 3, heat, 2, D } },
+      NULL },
     { ENGINE_EV_DONE,
       U,
       { .done = { ENGINE_STOP_CANCELLED,
@@ -92,7 +101,15 @@ static const struct engine_event events[] = {
                   BEAMS,
                   D,
                   "model",
-                  "template" } },
+                  "template",
+                  I,
+                  I,
+                  I,
+                  D,
+                  D,
+                  D,
+                  D,
+                  D } },
       NULL },
     { ENGINE_EV_FAIL, U, { .fail = { STATUS_SHELL, "it failed" } }, NULL },
 };
@@ -126,16 +143,24 @@ static void same_request(struct engine_req *got, void *block) {
         else
             assert_null(a->role);
     }
+    for (int i = 0; i < request.images; i++) {
+        const struct engine_image *a = &got->image[i], *b = &images[i];
+        assert_true(a->n == b->n && a->message == b->message);
+        assert_memory_equal(a->bytes, b->bytes, b->n + 1);
+        assert_true(b->name ? !strcmp(a->name, b->name) : !a->name);
+    }
     same_texts(got->stop, stops, 3);
     same_texts(got->fit.dtype, dtypes, 2);
     same_texts(got->fit.machine, machines, 1);
     assert_memory_equal(got->stop_id, ids, sizeof ids);
     assert_memory_equal(got->fit.context, contexts, sizeof contexts);
     assert_memory_equal(got->fit.batch, batches, sizeof batches);
-    const char *const a[] = { got->model,          got->session,     got->revision,      got->dtype,
-                              got->kv_cache_dtype, got->load_format, got->template_name, got->environment };
-    const char *const b[] = { "model", "session", "revision", "dtype", "kv", "format", "template", "HOME=/x\nA=" };
-    same_texts(a, b, 8);
+    const char *const a[] = { got->model,       got->session,       got->revision,    got->dtype, got->kv_cache_dtype,
+                              got->load_format, got->template_name, got->environment, got->vit,   got->qformer,
+                              got->projector,   got->llm,           got->vision_dtype };
+    const char *const b[] = { "model",       "session", "revision", "dtype",     "kv",  "format", "template",
+                              "HOME=/x\nA=", "vit",     "qformer",  "projector", "llm", "bf16" };
+    same_texts(a, b, 13);
     mem_free(block);
     got->message = messages, got->stop = stops, got->stop_id = ids;
     got->fit = request.fit;
@@ -143,6 +168,8 @@ static void same_request(struct engine_req *got, void *block) {
     got->dtype = request.dtype, got->kv_cache_dtype = request.kv_cache_dtype;
     got->load_format = request.load_format, got->template_name = request.template_name;
     got->environment = request.environment;
+    got->image = images, got->vit = request.vit, got->qformer = request.qformer, got->projector = request.projector;
+    got->llm = request.llm, got->vision_dtype = request.vision_dtype;
     assert_memory_equal(got, &request, sizeof request);
 }
 static void same_event(struct engine_event *got, const struct engine_event *want) {
@@ -155,6 +182,11 @@ static void same_event(struct engine_event *got, const struct engine_event *want
     case ENGINE_EV_PROFILE:
         assert_memory_equal(got->u.profile.row, profile_rows, sizeof profile_rows);
         got->u.profile.row = profile_rows;
+        break;
+    case ENGINE_EV_VIEW:
+        assert_memory_equal(got->u.view.rgb, want->u.view.rgb, 3);
+        assert_memory_equal(got->u.view.heat, heat, sizeof heat);
+        got->u.view.rgb = want->u.view.rgb, got->u.view.heat = heat;
         break;
     case ENGINE_EV_SYSTEM:
         assert_memory_equal(got->u.system.card, gpus, sizeof gpus);
@@ -338,7 +370,7 @@ static void values_out_of_range_are_refused(void **state) {
     struct engine_profile_row row = { .phase = ENGINE_PREFILL }, row2 = { .phase = ENGINE_DECODE };
     struct engine_event p = { .kind = ENGINE_EV_PROFILE, .u.profile = { .row = &row, .rows = 1 } }, p2 = p;
     p2.u.profile.row = &row2;
-    poke(&p, &p2, 2);
+    poke(&p, &p2, ENGINE_PHASES);
 }
 static void a_text_with_a_zero_and_a_list_without_end_are_refused(void **state) {
     (void)state;

@@ -51,6 +51,21 @@ static void a_12_8b_in_fp16_does_not_fit_one_a10g(void **state) {
         if (!a10g && !many) assert_true(r->fits);
     }
 }
+/* The largest context of this machine leaves room for what loading takes for a moment: the largest tensor twice, 64 MiB. */
+static void what_fits_here_can_be_loaded(void **state) {
+    (void)state;
+    const struct heard *h =
+        fine(FIT("polyglot-ko-1.3b", .dtype = LIST(char *const, { "fp16" }), .dtypes = 1,
+                 .machine = LIST(char *const, { "this" }), .machines = 1, .context = LIST(int, { 1 }), .contexts = 1,
+                 .batch = LIST(int, { 256 }), .batches = 1));
+    const struct engine_fit_row *r = &h->fit.row[0];
+    const uint64_t each = UINT64_C(196608) * 256, staging = UINT64_C(2) * 30080 * 2048 * 2 + (UINT64_C(64) << 20);
+    const uint64_t memory = h->fit.machine[0].memory_bytes, fixed = r->weight_bytes + r->work_bytes + staging;
+    assert_true(h->fit.model.kv_bytes_per_token >= 196608 && h->fit.model.kv_bytes_per_token < 196608 + 16);
+    if (r->max_context == 0 || r->max_context == 2048) skip(); /* a machine of less than 4 or more than 100 GB */
+    assert_true(fixed + (uint64_t)r->max_context * each <= memory);
+    assert_true(fixed + (uint64_t)(r->max_context + 1) * (each + 65536) > memory);
+}
 static void defaults_cover_this_machine_and_the_named_ones(void **state) {
     (void)state;
     const struct heard *h = fine(FIT("llama-2-7b-chat", .dtypes = 0));
@@ -113,6 +128,31 @@ static void memory_is_what_was_predicted(void **state) {
     near((double)h->model.measured_bytes, (double)h->model.predicted_bytes, 0.05);
     assert_true(h->model.peak_bytes <= h->model.predicted_bytes + (UINT64_C(2) << 30));
 }
+/* The KV cache (378 MB here) is taken on a thread beside the weights: an interrupt ends both. */
+static void a_cancelled_load_gives_all_back(void **state) {
+    (void)state;
+    const uint64_t before = ask(&(struct engine_req){ .kind = ENGINE_REQ_STATUS })->system.resident;
+    const uint64_t job = submit(&(struct engine_req){ .kind = ENGINE_REQ_LOAD,
+                                                      .model = "smollm2-135m",
+                                                      .dtype = "fp32",
+                                                      .load_format = "dummy",
+                                                      .max_model_len = 8192 });
+    static struct heard h;
+    memset(&h, 0, sizeof h);
+    for (struct engine_event ev; !h.ended; engine_event_fini(&ev)) {
+        assert_true(next(&ev));
+        note(&h, &ev);
+        if (ev.kind == ENGINE_EV_PROGRESS) engine_cancel(g, job);
+    }
+    assert_int_equal(h.fail.code, STATUS_CANCELLED);
+    const struct heard *now = ask(&(struct engine_req){ .kind = ENGINE_REQ_STATUS });
+    assert_int_equal(now->models, 0);
+    const uint64_t left = now->system.resident;
+    load_dummy("int8");
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(left < before + (UINT64_C(64) << 20));
+#endif
+}
 static int open_engine(void **state) {
     (void)state;
     struct err e = { 0 };
@@ -128,10 +168,12 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(polyglot_5_8b_is_what_its_card_says, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(a_12_8b_in_fp16_does_not_fit_one_a10g, open_engine, close_engine),
+        cmocka_unit_test_setup_teardown(what_fits_here_can_be_loaded, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(defaults_cover_this_machine_and_the_named_ones, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused_by_name, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(dummy_weights_say_so_on_every_result, open_engine, close_engine),
         cmocka_unit_test_setup_teardown(memory_is_what_was_predicted, open_engine, close_engine),
+        cmocka_unit_test_setup_teardown(a_cancelled_load_gives_all_back, open_engine, close_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

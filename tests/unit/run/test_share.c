@@ -100,6 +100,16 @@ static void weights_are_there_once_and_know_their_users(void **state) {
     assert_int_equal(h.model[0].users, 1);
     assert_string_equal(h.model[1].user, "a.ipynb");
 }
+/* A KV cache is taken without the turn: whoever writes does not stand still for another's pages. */
+static void a_second_seat_waits_for_nobody_who_computes(void **state) {
+    (void)state;
+    load(a, TINY, "fp32");
+    if (m.api->memory) skip(); /* a device serves one thread at a time */
+    turn_take(&m.turn, NULL);
+    load(b, TINY, "fp32");
+    turn_give(&m.turn);
+    assert_int_equal(status(b).model[0].users, 2);
+}
 static void each_user_has_its_own_length_and_conversation(void **state) {
     (void)state;
     load(a, TINY, "fp32");
@@ -333,6 +343,7 @@ static int teardown(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         T(weights_are_there_once_and_know_their_users),
+        T(a_second_seat_waits_for_nobody_who_computes),
         T(each_user_has_its_own_length_and_conversation),
         T(a_lease_ends_and_weights_stay),
         T(unload_frees_what_nobody_else_holds),

@@ -9,7 +9,8 @@ enum { QUERIES = 12, KEYS = 64, CHUNK_KEYS = 192, APART = HEAD_DIM_MAX + PANEL }
 struct pass {
     const struct op_call *c;
     const struct step *s;
-    int n, hd, col; /* queries; columns: size, and where the KV head begins */
+    const char *across; /* the KV head's keys, where they are not cached */
+    int n, hd, col;     /* queries; columns: size, and where the KV head begins */
     int base, from, to,
         end[QUERIES]; /* KV rows: the sequence's first, the pass's; query i sees those below end[i] ... */
     const struct step_row *masked[QUERIES]; /* ... and of these, unless NULL, what its mask shows */
@@ -108,21 +109,15 @@ static void weighted(int n, bool half, const struct weighted *p) {
 static void scores(struct pass *a, int t0) {
     const struct mat *k = &a->c->m[2];
     const int left = a->to - t0 < KEYS ? a->to - t0 : KEYS, tiles = (left + PANEL - 1) / PANEL;
-    const bool cached = k->dim == DIM_KV, together = cached && PARTS == 1; /* tiles follow each other as vectors do */
-    float across[HEAD_DIM_MAX * PANEL];
+    const bool cached = k->dim == DIM_KV, together = PARTS == 1; /* tiles follow each other as vectors do */
     const size_t row_bytes = PANEL * number_bytes(k);
     const ptrdiff_t values = cached ? value_at(&a->c->m[3], t0, a->col) - key_at(k, t0, a->col) : 0;
     for (int i = 0; i < rounded(a->n); i++) memset(a->p[i], 0, sizeof a->p[i]);
     for (int t = 0; t < tiles; t += together ? tiles : 1) {
-        struct weighted p = {
-            (char *)across, row_bytes, row_bytes / PARTS, a->q[0], &a->p[0][t * PANEL], APART, KEYS, a->hd,
-            PARTS,          values
-        };
-        if (cached)
-            p.w = key_at(k, t0 + t * PANEL, a->col);
-        else
-            for (int j = 0, r = t0 + t * PANEL; j < PANEL; j++, r++)
-                for (int d = 0; d < a->hd; d++) across[d * PANEL + j] = r < a->to ? row(k, r)[a->col + d] : 0;
+        const char *w = cached ? key_at(k, t0 + t * PANEL, a->col)
+                               : a->across + (size_t)(t0 / PANEL + t) * (size_t)a->hd * row_bytes;
+        struct weighted p = { w,     row_bytes, row_bytes / PARTS, a->q[0], &a->p[0][t * PANEL], APART, KEYS, a->hd,
+                              PARTS, values };
         if (together) {
             p.vector = row_bytes * (size_t)a->hd;
             p.vectors = tiles;
@@ -173,7 +168,14 @@ static void mix(struct pass *a, int j, int t, int n) {
     const bool half = v->dt == DTYPE_F16;
     const size_t bytes = number_bytes(v), next = (size_t)v->ld * bytes;
     const char *from = v->dim == DIM_KV ? value_at(v, t, a->col) : (const char *)(row(v, t) + a->col);
-    const int whole = a->hd / VL, rest = a->hd % VL;
+    /* Numbers from the head's first of row t to the end of the buffer: up to there the last vector of a head may reach beyond
+     * its columns, into lanes of y that nobody reads. */
+    const size_t ld = (size_t)v->ld,
+                 first = v->dim == DIM_KV ? (size_t)(a->col / v->ld) * ld * (size_t)v->rows : (size_t)a->col;
+    const size_t room =
+        (size_t)v->cols / (v->dim == DIM_KV ? ld : (size_t)v->cols) * ld * (size_t)v->rows - first - (size_t)t * ld;
+    const bool beyond = (size_t)(n - 1) * ld + (size_t)((a->hd + VL - 1) / VL * VL) <= room;
+    const int whole = beyond ? (a->hd + VL - 1) / VL : a->hd / VL, rest = beyond ? 0 : a->hd % VL;
     const ptrdiff_t keys =
         v->dim == DIM_KV ? key_at(&a->c->m[2], t - j + KEYS, a->col) - value_at(v, t - j, a->col) : 0;
     struct weighted p = { from, next, VL * bytes, &a->p[0][j], a->y[0], KEYS, APART, n, whole, keys };
@@ -208,6 +210,20 @@ static int block_rows(const struct worker *w, const struct op_call *c) {
     const int n = live(w, &c->m[1]) / attn_blocks(&c->u.attn);
     return n ? n : 1;
 }
+/* Keys of one KV head that are not cached lie as in the cache for their pass: tiles of PANEL rows, columns outside. */
+static size_t across_bytes(int rows, int hd) {
+    return (size_t)(rows + PANEL - 1) / PANEL * PANEL * (size_t)hd * sizeof(float);
+}
+static void lay_across(const struct worker *w, const struct op_call *c, int head, int tile) {
+    const struct mat *k = &c->m[2];
+    const int hd = c->u.attn.head_dim, rows = live(w, k), left = rows - tile * PANEL, n = left < PANEL ? left : PANEL;
+    float *to = (float *)(void *)(w->shared + across_bytes(rows, hd) * (size_t)head) + tile * PANEL * hd;
+    if (n < PANEL) memset(to, 0, sizeof *to * PANEL * (size_t)hd);
+    for (int j = 0; j < n; j++) {
+        const float *from = row(k, tile * PANEL + j) + head * hd;
+        for (int d = 0; d < hd; d++) to[d * PANEL + j] = from[d];
+    }
+}
 /* Heads h0 .. h0 + heads - 1 (of one KV head) of rows i0 .. i1 - 1 (of one sequence or block), over all they see. */
 static void queries(struct pass *a, const struct worker *w, int i0, int i1, int h0, int heads) {
     const struct attn_of *s = &a->c->u.attn;
@@ -217,7 +233,8 @@ static void queries(struct pass *a, const struct worker *w, int i0, int i1, int 
     a->hd = s->head_dim;
     a->n = (i1 - i0) * heads;
     a->col = h0 / (s->heads / s->kv_heads) * s->head_dim;
-    const int keys = live(w, &a->c->m[2]) / attn_blocks(s); /* of a block, where nothing is cached */
+    const int all = live(w, &a->c->m[2]), keys = all / attn_blocks(s); /* of a block, where nothing is cached */
+    a->across = cached ? NULL : w->shared + across_bytes(all, a->hd) * (size_t)(a->col / a->hd);
     a->base = a->from = cached ? w->s->row[i0].kv : i0 / block_rows(w, a->c) * keys;
     a->to = 0;
     for (int i = 0; i < rounded(a->n); i++) {
@@ -307,7 +324,14 @@ static void put_together(struct worker *w, const struct op_call *c, int t, int c
 void NAMED(op_attn)(struct worker *w, const struct op_call *c) {
     const struct attn_of *s = &c->u.attn;
     const int rows = live(w, &c->m[1]), most = w->n[DIM_KV];
-    if (c->m[2].dim != DIM_KV || c->m[1].rows > ALONE_ROWS || most <= CHUNK_KEYS) {
+    if (c->m[2].dim != DIM_KV) {
+        const int tiles = (live(w, &c->m[2]) + PANEL - 1) / PANEL;
+        EACH_TASK(t, w, s->kv_heads * tiles) lay_across(w, c, t / tiles, t % tiles);
+        pool_next(w->pool, w->id);
+        whole(w, c);
+        return;
+    }
+    if (c->m[1].rows > ALONE_ROWS || most <= CHUNK_KEYS) {
         whole(w, c);
         return;
     }

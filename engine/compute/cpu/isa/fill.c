@@ -47,6 +47,19 @@ static void numbers(stage s, const char *const *src, enum dtype dt, int n) {
         }
 }
 
+/* The same for two bytes a number that stay what they are: 16 rows of a column, then 16 of the next. */
+static void columns(char *p, const char *const *src, int n) {
+    uint32_t pair[SPAN / 2 * PANEL] __attribute__((aligned(64)));
+    side_by_side(pair, src, n / 2);
+    for (int k = 0; k < n; k += 2, p += 4 * PANEL)
+        for (int l = 0; l < PANEL; l += VL) {
+            const vu two = (vu)load_bytes((const char *)&pair[k / 2 * PANEL + l]);
+            const vh low = __builtin_convertvector(two & 0xffff, vh), high = __builtin_convertvector(two >> 16, vh);
+            memcpy(p + 2 * l, &low, sizeof low);
+            memcpy(p + 2 * (PANEL + l), &high, sizeof high);
+        }
+}
+
 /* ---- blocks of a file ---- */
 /* The numbers of 32 columns, 4 bytes to a word, as the packed form holds them; b: which block of its 256 columns. */
 INLINE void block_numbers(uint32_t *n, const unsigned char *p, const enum dtype dt, int b) {
@@ -291,6 +304,8 @@ void NAMED(fill_panel)(const struct filling *f, int t) {
         char *p = panel + form_bytes(to->form, c);
         if (w->dt == DTYPE_BF16 && to->form == DTYPE_BF16 && n % 2 == 0)
             side_by_side((uint32_t *)(void *)p, src, n / 2); /* as it is */
+        else if (w->dt == DTYPE_F16 && to->form == DTYPE_F16 && n % 2 == 0)
+            columns(p, src, n);
         else {
             if (blocks)
                 blocks_as_numbers(s, src, w->dt, n);

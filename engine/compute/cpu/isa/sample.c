@@ -38,14 +38,15 @@ static int first_of(const float *l, int n, float v) {
     return 0;
 }
 /* Every token that the row sees counts once: positive logits are divided, negative ones multiplied. */
-static void penalise(struct choice *k, const struct step *s, const struct step_row *r, const struct mat *history,
-                     float penalty) {
+static void penalise(struct choice *k, const struct step *s, const struct sampling *g, const struct step_row *r,
+                     const struct mat *history) {
+    const float penalty = g->repetition_penalty;
     int *seen = (int *)(void *)k->c;
     memset(seen, 0, sizeof *seen * (size_t)k->n);
     for (int t = 0; t <= r->at; t++) {
         int id;
         memcpy(&id, row(history, r->kv + t), sizeof id);
-        if (!step_sees(s, r, t) || id < 0 || id >= k->n || seen[id]++) continue;
+        if (!step_sees(s, r, t) || !step_penal(g, t) || id < 0 || id >= k->n || seen[id]++) continue;
         k->v[id] = k->v[id] < 0 ? k->v[id] * penalty : k->v[id] / penalty;
     }
 }
@@ -53,7 +54,7 @@ static bool penal(const struct sampling *s) { return s->repetition_penalty > 0 &
 /* Penalty and bans. */
 static void restrain(struct choice *k, struct worker *w, const struct op_call *c, int i) {
     const struct sampling *s = &w->s->sampling[i];
-    if (penal(s)) penalise(k, w->s, &w->s->row[w->s->pick[i]], &c->m[1], s->repetition_penalty);
+    if (penal(s)) penalise(k, w->s, s, &w->s->row[w->s->pick[i]], &c->m[1]);
     for (int b = 0; b < s->banned && b < BANNED_MAX; b++)
         if (s->ban[b] >= 0 && s->ban[b] < k->n) k->v[s->ban[b]] = -INFINITY;
     for (int j = s->limit; s->limit > 0 && j < k->n; j++) k->v[j] = -INFINITY;
