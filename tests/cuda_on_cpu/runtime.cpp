@@ -582,7 +582,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind
         return fail(cudaErrorInvalidValue);
     const bool slow_in = !out && !within(pinned, from), slow_out = !in && !within(pinned, to);
     if ((slow_in || slow_out) && of(s)->capture) return of(s)->spoiled = true, fail(cudaErrorStreamCaptureUnsupported);
-    if (slow_in) { /* pageable memory is staged at once */
+    if (!n) return stuck; /* and no pointer is looked at */
+    if (slow_in) {        /* pageable memory is staged at once */
         std::vector<char> copy((const char *)from, (const char *)from + n);
         return put(s, { [=] { memcpy(to, copy.data(), n); }, {}, {}, 0, false });
     }
