@@ -130,8 +130,10 @@ static int list_all(struct models *m, const struct worker *w, struct engine_mode
         for (int k = 0; k < n; k++) known |= !strcasecmp(row[k].name, c->name);
         if (known) continue;
         struct err broken = { 0 };
-        if (!c->vision || describe(&row[n], &(struct source_name){ .name = c->name }, &broken))
-            source_describe_entry(c, &row[n]); /* what sees lies in several files: none of them is its own */
+        struct catalog_parts there; /* what sees lies in several files: none of them is its own */
+        const bool whole = c->vision && catalog_parts(c->name, NULL, NULL, true, &there, &broken) == 1;
+        if (!whole || describe(&row[n], &(struct source_name){ .name = c->name }, &broken))
+            source_describe_entry(c, &row[n]);
         n++;
     }
     mem_free(file);
