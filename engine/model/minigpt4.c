@@ -107,7 +107,7 @@ static void host(struct vision *v, const char *name, size_t n, float **out, stru
     const struct checkpoint *from = NULL;
     const struct tensor *t = find(v, name, &from);
     const uint64_t count = t ? t->dim[0] * t->dim[1] * t->dim[2] * t->dim[3] : n;
-    if (e->code) return;
+    if (e->code || (!t && !v->files)) return; /* zeros, which take no memory: a shape is opened to be counted */
     *out = mem_zero(n, sizeof **out);
     unsigned char *bytes = t ? mem_alloc(t->bytes + 1) : NULL;
     if (!*out || (t && !bytes))
@@ -276,6 +276,10 @@ static void stretch(const float *grid, int from, int to, int x, int y, int cols,
 void vision_table(const struct vision *v, float *to) {
     const struct vision_config *c = &v->config;
     const int patches = side(c), cols = c->hidden;
+    if (!v->positions) { /* made up: see host() */
+        memset(to, 0, sizeof *to * (size_t)(patches * patches + 1) * (size_t)cols);
+        return;
+    }
     const float *grid = v->positions + cols; /* behind the class token's */
     for (int j = 0; j < cols; j++) to[j] = v->class_token[j] + v->positions[j];
     for (int i = 0; i < patches * patches; i++) {
@@ -288,7 +292,11 @@ void vision_table(const struct vision *v, float *to) {
     }
 }
 void vision_queries(const struct vision *v, float *to) {
-    memcpy(to, v->queries, sizeof *to * (size_t)v->config.queries * (size_t)v->config.q_hidden);
+    const size_t n = sizeof *to * (size_t)v->config.queries * (size_t)v->config.q_hidden;
+    if (v->queries)
+        memcpy(to, v->queries, n);
+    else
+        memset(to, 0, n);
 }
 /* Rows follow each other in memory: four of them are one already. */
 void vision_join(const struct vision_config *c, const float *encoded, float *to) {
