@@ -57,7 +57,7 @@ struct heard {
 /* Until the job has ended; -1: the connection has. texts > 0: until so many pieces of text came. */
 static int hear(struct engine *g, uint64_t job, int texts, struct heard *h) {
     *h = (struct heard){ 0 };
-    for (const double end = now_s() + 30; now_s() < end;) {
+    for (const double end = now_s() + 120; now_s() < end;) {
         struct engine_event ev;
         struct pollfd p = { engine_fd(g), POLLIN, 0 };
         const int rc = engine_next(g, &ev);
@@ -77,7 +77,7 @@ static int hear(struct engine *g, uint64_t job, int texts, struct heard *h) {
         if (mine && (kind == ENGINE_EV_DONE || kind == ENGINE_EV_FAIL)) return 0;
         if (texts && h->texts >= texts) return 0;
     }
-    fail_msg("no end within 30 s");
+    fail_msg("no end within two minutes");
     return -1;
 }
 static struct heard ask(struct engine *g, struct engine_req q) {
