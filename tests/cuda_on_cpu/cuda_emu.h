@@ -163,16 +163,17 @@ enum meeting { SYNC, SHUFFLE, BALLOT, MMA_F16, MMA_BF16, LDMATRIX, LDMATRIX_TRAN
 struct lane { /* one CUDA thread */
     uint3 tid;
     unsigned lin, mask, from; /* from: the lane whose value a shuffle takes */
-    int state, kind;
+    int kind, stack;
     uint64_t value[2], result[2];
     const void *row;
     uint32_t frag[6];
     float c[4];
 };
-extern lane *me;
-extern uint3 bid;
-extern dim3 grid, block;
-extern char *smem;
+#define EMU_INSIDE __attribute__((visibility("hidden"))) /* read in one load */
+extern EMU_INSIDE lane *me;
+extern EMU_INSIDE uint3 bid;
+extern EMU_INSIDE dim3 grid, block;
+extern EMU_INSIDE char *smem;
 void meet_block();
 void meet_warp(unsigned mask, meeting kind);
 void enqueue(cudaStream_t s, const std::function<void()> &body, dim3 g, dim3 b, size_t shared, const void *kernel);

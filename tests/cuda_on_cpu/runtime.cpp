@@ -2,6 +2,7 @@
  * is queued and runs when the host waits, looks or polls (or, by chance, at once): a missing wait shows. */
 #include "cuda_emu.h"
 #include "emu.h"
+#include <memory>
 #include <mutex>
 #include <sys/mman.h>
 #include <time.h>
@@ -15,8 +16,16 @@
 #include <ucontext.h>
 #endif
 
-enum { LANES = 1024, STACK = 128 << 10, SHARED_ROOM = 227 << 10, SHARED_PLAIN = 48 << 10, PENDING = 128, ALIGN = 256 };
-enum state { READY, AT_BLOCK, AT_WARP, DONE };
+enum {
+    LANES = 1024,
+    NOT_STARTED = -1,
+    STACK = 128 << 10,
+    STACK_TOP = 16 << 10,
+    SHARED_ROOM = 227 << 10,
+    SHARED_PLAIN = 48 << 10,
+    PENDING = 128,
+    ALIGN = 256
+};
 
 /* What a block may ask for: 227 KiB (9.0); EMU_SHARED_KIB=99: as 8.6 and 8.9 have it. */
 static int shared_most() {
@@ -35,7 +44,11 @@ char *smem;
 using emu::lane;
 
 static lane lanes[LANES];
+static struct { /* a bit a lane: what each waits for */
+    unsigned ready, at_warp, at_block, done;
+} warp[LANES / 32];
 static char *stacks;
+static unsigned spare[LANES], spares; /* stacks that no lane is on, the warmest one last */
 static const char *fault_text;
 static const std::function<void()> *body;
 static uint64_t dice = 1;
@@ -45,28 +58,41 @@ static unsigned roll(unsigned n) { /* xorshift64* */
 }
 
 #if defined(__x86_64__)
-/* Saves what a called function must keep, and swaps stacks. */
-__attribute__((naked, noinline)) static void swap_stacks(void **, void *) {
-    __asm__("pushq %rbp\n pushq %rbx\n pushq %r12\n pushq %r13\n pushq %r14\n pushq %r15\n movq %rsp, (%rdi)\n movq "
-            "%rsi, %rsp\n"
-            "popq %r15\n popq %r14\n popq %r13\n popq %r12\n popq %rbx\n popq %rbp\n ret");
+/* Swaps stacks in line, and jumps: a ret would be predicted to go where the other side was called from. The compiler
+ * saves what it needs; what it may keep below the stack's end is stepped over. */
+static inline __attribute__((always_inline)) void swap_stacks(void **from, void *to) {
+    __asm__ volatile("leaq -128(%%rsp), %%rsp\n"
+                     "pushq %%rbp\n"
+                     "leaq 1f(%%rip), %%rax\n"
+                     "pushq %%rax\n"
+                     "movq %%rsp, (%[from])\n"
+                     "movq %[to], %%rsp\n"
+                     "popq %%rax\n"
+                     "jmpq *%%rax\n"
+                     "1:\n"
+                     "popq %%rbp\n"
+                     "leaq 128(%%rsp), %%rsp\n"
+                     : [from] "+D"(from), [to] "+S"(to)
+                     :
+                     : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0", "xmm1",
+                       "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+                       "xmm13", "xmm14", "xmm15", "memory", "cc");
 }
-static void *sp[LANES], *scheduler_sp;
-static void to_lane(unsigned i) { swap_stacks(&scheduler_sp, sp[i]); }
-static void to_scheduler(unsigned i) { swap_stacks(&sp[i], scheduler_sp); }
-static void prepare(unsigned i, void (*entry)()) {
+static void *sp[LANES], *scheduler_sp; /* of each stack */
+static void to_lane(int i) { swap_stacks(&scheduler_sp, sp[i]); }
+static void to_scheduler(int i) { swap_stacks(&sp[i], scheduler_sp); }
+static void prepare(int i, void (*entry)()) {
     void **top =
         (void **)(stacks + (size_t)(i + 1) * STACK - i % 61 * 192); /* or all of them share a few cache lines */
     *--top = nullptr;                                               /* so that the stack is aligned as behind a call */
     *--top = (void *)entry;
-    for (int k = 0; k < 6; k++) *--top = nullptr;
     sp[i] = top;
 }
 #else
 static ucontext_t context[LANES], scheduler_context;
-static void to_lane(unsigned i) { swapcontext(&scheduler_context, &context[i]); }
-static void to_scheduler(unsigned i) { swapcontext(&context[i], &scheduler_context); }
-static void prepare(unsigned i, void (*entry)()) {
+static void to_lane(int i) { swapcontext(&scheduler_context, &context[i]); }
+static void to_scheduler(int i) { swapcontext(&context[i], &scheduler_context); }
+static void prepare(int i, void (*entry)()) {
     getcontext(&context[i]);
     context[i].uc_stack.ss_sp = stacks + (size_t)i * STACK;
     context[i].uc_stack.ss_size = STACK;
@@ -79,42 +105,53 @@ static const void *scheduler_stack;
 static size_t scheduler_bytes;
 static void before_switch(void **fake, const void *stack, size_t n) { __sanitizer_start_switch_fiber(fake, stack, n); }
 static void after_switch(void *fake, const void **stack, size_t *n) { __sanitizer_finish_switch_fiber(fake, stack, n); }
-static void clean_stack(unsigned i) { /* frames of a thread that has ended never returned */
-    __asan_unpoison_memory_region(stacks + (size_t)i * STACK, STACK);
+/* The last frames of a lane that has ended never returned; after a fault (whole), none of a lane's did. */
+static void clean_stack(unsigned i, bool whole) {
+    const size_t top = whole ? STACK : STACK_TOP;
+    __asan_unpoison_memory_region(stacks + (size_t)(i + 1) * STACK - top, top);
 }
 #else
 static const void *scheduler_stack;
 static size_t scheduler_bytes;
 static void before_switch(void **, const void *, size_t) {}
 static void after_switch(void *, const void **, size_t *) {}
-static void clean_stack(unsigned) {}
+static void clean_stack(unsigned, bool) {}
 #endif
-static void leave(int state) {
+static void leave(unsigned &waiting, bool for_good = false) { /* waiting: of the lane's warp */
     lane *const self = emu::me;
     void *fake = nullptr;
-    self->state = state;
-    before_switch(state == DONE ? nullptr : &fake, scheduler_stack, scheduler_bytes);
-    to_scheduler(self->lin);
+    const unsigned bit = 1u << self->lin % 32;
+    warp[self->lin / 32].ready &= ~bit;
+    waiting |= bit;
+    before_switch(for_good ? nullptr : &fake, scheduler_stack, scheduler_bytes);
+    to_scheduler(self->stack);
     after_switch(fake, &scheduler_stack, &scheduler_bytes);
 }
 static void entry() {
     after_switch(nullptr, &scheduler_stack, &scheduler_bytes);
     (*body)();
-    leave(DONE);
+    leave(warp[emu::me->lin / 32].done, true);
 }
+/* A stack is taken when a lane starts and given back when it ends: lanes that never wait share one. */
 static void resume(unsigned i) {
     void *fake = nullptr;
-    emu::me = &lanes[i];
-    before_switch(&fake, stacks + (size_t)i * STACK, STACK);
-    to_lane(i);
+    lane *const l = emu::me = &lanes[i];
+    if (l->stack == NOT_STARTED) {
+        l->stack = (int)spare[--spares];
+        clean_stack((unsigned)l->stack, false);
+        prepare(l->stack, entry);
+    }
+    before_switch(&fake, stacks + (size_t)l->stack * STACK, STACK);
+    to_lane(l->stack);
     after_switch(fake, nullptr, nullptr);
+    if (warp[i / 32].done >> i % 32 & 1) spare[spares++] = (unsigned)l->stack;
 }
 namespace emu {
-void meet_block() { leave(AT_BLOCK); }
+void meet_block() { leave(warp[me->lin / 32].at_block); }
 void meet_warp(unsigned mask, meeting kind) {
     me->mask = mask;
     me->kind = kind;
-    leave(AT_WARP);
+    leave(warp[me->lin / 32].at_warp);
 }
 } // namespace emu
 static void fault(const char *why) {
@@ -158,29 +195,26 @@ static void matrices(lane *w, bool trans) {
             w[l].frag[i] = pair[0] | (uint32_t)pair[1] << 16;
         }
 }
+#define EACH_LANE(i, set)                                                                                              \
+    for (unsigned rest_ = (set), i; rest_ && (i = (unsigned)__builtin_ctz(rest_), 1); rest_ &= rest_ - 1)
 static void meet(lane *w, unsigned n, unsigned mask) {
     const int kind = w[__builtin_ctz(mask)].kind;
     unsigned ballot = 0;
-    for (unsigned i = 0; i < n; i++) {
-        if (!(mask >> i & 1)) continue;
+    EACH_LANE(i, mask) {
         if (w[i].kind != kind) return fault("lanes of one warp wait for different things");
         if (kind == emu::SHUFFLE) {
             const unsigned from = w[i].from;
-            if (from >= n || !(mask >> from & 1)) return fault("a shuffle reads a lane that is absent");
+            if (!(mask >> from & 1)) return fault("a shuffle reads a lane that is absent");
             memcpy(w[i].result, w[from].value, sizeof w[i].result);
-        }
-        ballot |= (unsigned)(w[i].value[0] != 0) << i;
-        if ((kind == emu::LDMATRIX || kind == emu::LDMATRIX_TRANS) && (uintptr_t)w[i].row % 16)
+        } else if (kind == emu::BALLOT)
+            ballot |= (unsigned)(w[i].value[0] != 0) << i;
+        else if ((kind == emu::LDMATRIX || kind == emu::LDMATRIX_TRANS) && (uintptr_t)w[i].row % 16)
             return fault("ldmatrix: misaligned row");
     }
     if (kind >= emu::MMA_F16 && n < 32) return fault("mma by less than a warp");
     if (kind == emu::MMA_F16 || kind == emu::MMA_BF16) multiply(w, kind == emu::MMA_BF16);
     if (kind == emu::LDMATRIX || kind == emu::LDMATRIX_TRANS) matrices(w, kind == emu::LDMATRIX_TRANS);
-    for (unsigned i = 0; i < n; i++)
-        if (mask >> i & 1) {
-            if (kind == emu::BALLOT) w[i].result[0] = ballot;
-            w[i].state = READY;
-        }
+    if (kind == emu::BALLOT) EACH_LANE(i, mask) w[i].result[0] = ballot;
 }
 
 /* ---- one block ---- */
@@ -220,55 +254,71 @@ uint4 emu_load16(const void *p) {
     return v;
 }
 
-static bool run_warp(unsigned first, unsigned n) {
-    unsigned order[32], ready = 0;
-    for (unsigned i = 0; i < n; i++)
-        if (lanes[first + i].state == READY) order[ready++] = i;
-    const unsigned from = ready ? roll(ready) : 0, step = roll(2) ? 1 : ready - 1; /* up or down, from any lane on */
-    for (unsigned i = 0, k = from; i < ready && !fault_text; i++, k = (k + step) % ready) resume(first + order[k]);
-    bool met = false;
-    for (unsigned i = 0; i < n && !fault_text; i++) {
-        lane *w = &lanes[first];
-        if (w[i].state != AT_WARP) continue;
-        unsigned there = 0, gone = 0;
-        for (unsigned k = 0; k < n; k++) {
-            there |= (unsigned)(w[k].state == AT_WARP && w[k].mask == w[i].mask) << k;
-            gone |= (unsigned)(w[k].state == DONE) << k;
+static bool run_warp(unsigned k, unsigned all) { /* all: its lanes */
+    const unsigned ready = warp[k].ready, from = ready ? roll(32) : 0;
+    const bool up = roll(2);
+    lane *const w = &lanes[32 * k];
+    for (unsigned part = 0; part < 2; part++) { /* up or down, from any lane on */
+        unsigned some = ready & ((part == 0) == up ? ~0u << from : ~(~0u << from));
+        while (some && !fault_text) {
+            const unsigned i = (unsigned)(up ? __builtin_ctz(some) : 31 - __builtin_clz(some));
+            some &= ~(1u << i);
+            resume(32 * k + i);
         }
-        const unsigned wanted = n < 32 ? w[i].mask & ((1u << n) - 1) : w[i].mask;
-        if (wanted & gone) fault("a lane has returned that others wait for");
+    }
+    bool met = false;
+    for (unsigned left = warp[k].at_warp; left && !fault_text;) {
+        const unsigned mask = w[__builtin_ctz(left)].mask, wanted = mask & all;
+        unsigned there = 0;
+        EACH_LANE(i, left) there |= (unsigned)(w[i].mask == mask) << i;
+        left &= ~there;
+        if (wanted & warp[k].done) fault("a lane has returned that others wait for");
         if ((there & wanted) == wanted && !fault_text) {
-            meet(w, n, wanted);
+            meet(w, (unsigned)__builtin_popcount(all), wanted);
+            warp[k].at_warp &= ~wanted;
+            warp[k].ready |= wanted;
             met = true;
         }
     }
-    return ready > 0 || met;
+    return ready || met;
+}
+static unsigned lanes_of(unsigned k, unsigned n) { return n - 32 * k < 32 ? (1u << (n - 32 * k)) - 1 : ~0u; }
+static void prepare_lanes(dim3 b) { /* for all blocks of a kernel */
+    const unsigned n = b.x * b.y * b.z;
+    for (unsigned i = 0; i < n; i++) {
+        lanes[i].lin = i;
+        lanes[i].tid = { i % b.x, i / b.x % b.y, i / b.x / b.y };
+    }
 }
 static void run_block() {
     const unsigned n = emu::block.x * emu::block.y * emu::block.z, warps = (n + 31) / 32;
     unsigned order[LANES / 32];
+    if (spares != LANES) /* a fault left lanes where they were */
+        for (spares = 0; spares < LANES; spares++) {
+            spare[spares] = LANES - 1 - spares;
+            clean_stack(spare[spares], true);
+        }
     for (unsigned i = 0; i < n; i++) {
-        lanes[i] = lane{};
-        lanes[i].lin = i;
-        lanes[i].tid = { i % emu::block.x, i / emu::block.x % emu::block.y, i / emu::block.x / emu::block.y };
+        lanes[i].stack = NOT_STARTED;
         copies[i] = groups[i] = 0;
-        clean_stack(i);
-        prepare(i, entry);
     }
-    for (unsigned w = 0; w < warps; w++) order[w] = w;
+    for (unsigned w = 0; w < warps; w++) {
+        order[w] = w;
+        warp[w] = { lanes_of(w, n), 0, 0, 0 };
+    }
     while (!fault_text) {
         bool ran = false;
         for (unsigned w = warps; w > 1; w--) std::swap(order[w - 1], order[roll(w)]);
         for (unsigned w = 0; w < warps; w++) /* each as far ahead as it can go: the harshest legal order */
-            while (!fault_text && run_warp(order[w] * 32, std::min(32u, n - order[w] * 32))) ran = true;
+            while (!fault_text && run_warp(order[w], lanes_of(order[w], n))) ran = true;
         unsigned done = 0, waiting = 0;
-        for (unsigned i = 0; i < n; i++) {
-            done += lanes[i].state == DONE;
-            waiting += lanes[i].state == AT_BLOCK;
+        for (unsigned w = 0; w < warps; w++) {
+            done += (unsigned)__builtin_popcount(warp[w].done);
+            waiting += (unsigned)__builtin_popcount(warp[w].at_block);
         }
         if (done == n) return;
         if (waiting == n)
-            for (unsigned i = 0; i < n; i++) lanes[i].state = READY;
+            for (unsigned w = 0; w < warps; w++) std::swap(warp[w].ready, warp[w].at_block);
         else if (waiting + done == n)
             fault("__syncthreads after some threads of the block have returned");
         else if (!ran)
@@ -355,8 +405,9 @@ struct task {
     size_t shared;
     bool kernel;
 };
+typedef std::shared_ptr<const task> work; /* a graph's tasks are queued again and again */
 struct emu_graph {
-    std::vector<task> tasks;
+    std::vector<work> tasks;
 };
 struct emu_event {
     bool recorded;
@@ -365,7 +416,7 @@ struct emu_event {
     double us;
 };
 struct emu_stream {
-    std::vector<task> queue;
+    std::vector<work> queue;
     size_t head;
     long done, put;
     emu_graph *capture;
@@ -392,6 +443,7 @@ static void run_kernel(const task &t) {
     body = &t.run;
     emu::grid = t.grid;
     emu::block = t.block;
+    prepare_lanes(t.block);
     const unsigned n = t.grid.x * t.grid.y * t.grid.z, from = roll(n), step = n > 2 && roll(2) ? n - 1 : 1;
     for (unsigned k = 0; k < n && !fault_text; k++) { /* in some order: from a random block up or down */
         const unsigned i = (unsigned)((from + (uint64_t)k * step) % n);
@@ -403,17 +455,17 @@ static void run_kernel(const task &t) {
     fault_text = nullptr;
 }
 static void run_one(emu_stream *s) {
-    const task t = s->queue[s->head++];
+    const work t = s->queue[s->head++];
     if (s->head == s->queue.size()) s->queue.clear(), s->head = 0;
     s->done++;
     if (stuck) return;
-    if (t.kernel) {
+    if (t->kernel) {
         if (const int code = emu::injected("kernel"))
             fail(code);
         else
-            run_kernel(t);
+            run_kernel(*t);
     } else
-        t.run();
+        t->run();
 }
 static void run_some(emu_stream *s, long upto) { /* tasks of the stream, by their number */
     if (s->done >= upto || s->head == s->queue.size()) return;
@@ -422,7 +474,7 @@ static void run_some(emu_stream *s, long upto) { /* tasks of the stream, by thei
     show_device(false);
 }
 static void drain(emu_stream *s) { run_some(s, s->put); }
-static cudaError_t put(cudaStream_t to, const task &t) {
+static cudaError_t put(cudaStream_t to, const work &t) {
     emu_stream *s = of(to);
     if (s->capture) {
         s->capture->tasks.push_back(t);
@@ -432,6 +484,9 @@ static cudaError_t put(cudaStream_t to, const task &t) {
     s->put++;
     if (roll(16) == 0) drain(s);
     return cudaSuccess;
+}
+static cudaError_t put(cudaStream_t to, const std::function<void()> &f) {
+    return put(to, std::make_shared<const task>(task{ f, {}, {}, 0, false }));
 }
 static bool unfit_for_capture() { /* of any stream: synchronising calls break a capture */
     for (emu_stream *s : streams)
@@ -457,11 +512,11 @@ void enqueue(cudaStream_t s, const std::function<void()> &f, dim3 g, dim3 b, siz
     else if (const int code = emu::injected("launch"))
         fail(code);
     else
-        put(s, { f, g, b, shared, true });
+        put(s, std::make_shared<const task>(task{ f, g, b, shared, true }));
 }
 void host_task(cudaStream_t s, const std::function<void()> &f) {
     LOCKED;
-    put(s, { f, {}, {}, 0, false });
+    put(s, f);
 }
 cudaError_t allow_shared(const void *kernel, int bytes) {
     CALL("cudaFuncSetAttribute");
@@ -584,16 +639,16 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n, cudaMemcpyKind
     if ((slow_in || slow_out) && of(s)->capture) return of(s)->spoiled = true, fail(cudaErrorStreamCaptureUnsupported);
     if (!n) return stuck; /* and no pointer is looked at */
     if (slow_in) {        /* pageable memory is staged at once */
-        std::vector<char> copy((const char *)from, (const char *)from + n);
-        return put(s, { [=] { memcpy(to, copy.data(), n); }, {}, {}, 0, false });
+        const auto copy = std::make_shared<const std::vector<char>>((const char *)from, (const char *)from + n);
+        return put(s, [=] { memcpy(to, copy->data(), n); });
     }
-    put(s, { [=] { memcpy(to, from, n); }, {}, {}, 0, false });
+    put(s, [=] { memcpy(to, from, n); });
     if (slow_out) drain(of(s));
     return stuck;
 }
 cudaError_t cudaMemsetAsync(void *p, int v, size_t n, cudaStream_t s) {
     CALL("cudaMemsetAsync");
-    return put(s, { [=] { memset(p, v, n); }, {}, {}, 0, false });
+    return put(s, [=] { memset(p, v, n); });
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
     CALL("cudaStreamCreateWithFlags");
@@ -649,7 +704,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
     CALL("cudaEventRecord");
     e->recorded = true;
     e->stream = of(s);
-    put(s, { [=] { e->us = now_us(); }, {}, {}, 0, false });
+    put(s, [=] { e->us = now_us(); });
     e->at = of(s)->put;
     return cudaSuccess;
 }
@@ -714,7 +769,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t g, cudaStream_t s) {
     CALL("cudaGraphLaunch");
     counts.graphs++;
-    for (const task &t : g->tasks) put(s, t);
+    for (const work &t : g->tasks) put(s, t);
     return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t g) {

@@ -16,6 +16,11 @@
 
 enum { PROMPT = 12, NEW = 64, SAMPLE = 16 };
 static const double TOLERANCE = 1e-4;
+static bool on_device(void) {
+    const char *name = getenv("JAEDA_TEST_BACKEND");
+    return name && *name && strcmp(name, "cpu") != 0;
+}
+static bool on_emulated(void) { return on_device() && strstr(getenv("JAEDA_TEST_BACKEND"), "-emu"); }
 static const char *const isas[] = { "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16" };
 
 struct dump { /* state of one watched replay */
@@ -101,11 +106,12 @@ static void check_runs(struct rig *r, const struct vectors *v, float *logits, do
     check_logits("chunked", logits_diff(r, v, logits), tolerance);
     for (int i = 0; i < PROMPT; i++) assert_int_equal(rig_one(r, prompt[i], i, logits + (size_t)i * vocab, &e), 0);
     check_logits("token by token", logits_diff(r, v, logits), tolerance);
-    assert_int_equal(rig_greedy(r, made, NEW, &e), 0);
+    const int n = !on_emulated() ? NEW : tolerance <= TOLERANCE ? NEW / 4 : 0; /* each takes its time there */
+    if (n) assert_int_equal(rig_greedy(r, made, n, &e), 0);
     int same = 0;
-    for (int i = 0; i < NEW; i++) same += made[i] == greedy[i];
-    print_message("  greedy: %d of %d tokens equal\n", same, NEW);
-    if (tolerance <= TOLERANCE) assert_memory_equal(made, greedy, sizeof made);
+    for (int i = 0; i < n; i++) same += made[i] == greedy[i];
+    print_message("  greedy: %d of %d tokens equal\n", same, n);
+    if (tolerance <= TOLERANCE) assert_int_equal(same, n);
 }
 /* A decode step's calls: NeoX's parallel branches come out as three a layer, layers of one branch after the other as five. */
 static void check_calls(const struct rig *r) {
@@ -127,6 +133,8 @@ static float *logits_of(const struct rig *r) {
 /* name: of a .bin; what stands before it in "gguf." + name is the other form of the same model. false: this machine has
  * not that instruction set. */
 static bool run(const char *name, struct rig_options o, double tolerance) {
+    if (on_emulated() && !strcmp(name, "neox-30003"))
+        return true; /* 30,080 rows take minutes; real devices have the time */
     char path[96], bin[96];
     struct rig r;
     struct vectors v;
@@ -155,15 +163,9 @@ static bool run(const char *name, struct rig_options o, double tolerance) {
     vectors_close(&v);
     return there;
 }
-static bool on_device(void) {
-    const char *name = getenv("JAEDA_TEST_BACKEND");
-    return name && *name && strcmp(name, "cpu") != 0;
-}
 /* A device has one instruction set; it multiplies rows of a prompt in 16 bits unless weights have 32. */
 static void every_isa(const char *name, enum dtype want, double tolerance) {
     int ran = 0;
-    if (on_device() && strstr(getenv("JAEDA_TEST_BACKEND"), "-emu") && !strcmp(name, "neox-30003"))
-        return; /* 30,080 rows take minutes on the emulated device; real ones have the time */
     if (on_device() && want != DTYPE_F32) tolerance = fmax(tolerance, 0.05);
     for (size_t i = 0; i < (on_device() ? 1 : sizeof isas / sizeof *isas); i++)
         for (int fuse = 0; fuse < 2; fuse++)
