@@ -8,9 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <vector>
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(EMU_ASAN)
 #include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -100,50 +99,35 @@ static void prepare(int i, void (*entry)()) {
     makecontext(&context[i], entry, 0);
 }
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-static const void *scheduler_stack;
-static size_t scheduler_bytes;
-static void before_switch(void **fake, const void *stack, size_t n) { __sanitizer_start_switch_fiber(fake, stack, n); }
-static void after_switch(void *fake, const void **stack, size_t *n) { __sanitizer_finish_switch_fiber(fake, stack, n); }
+#if defined(EMU_ASAN)
 /* The last frames of a lane that has ended never returned; after a fault (whole), none of a lane's did. */
 static void clean_stack(unsigned i, bool whole) {
     const size_t top = whole ? STACK : STACK_TOP;
     __asan_unpoison_memory_region(stacks + (size_t)(i + 1) * STACK - top, top);
 }
 #else
-static const void *scheduler_stack;
-static size_t scheduler_bytes;
-static void before_switch(void **, const void *, size_t) {}
-static void after_switch(void *, const void **, size_t *) {}
 static void clean_stack(unsigned, bool) {}
 #endif
-static void leave(unsigned &waiting, bool for_good = false) { /* waiting: of the lane's warp */
+static void leave(unsigned &waiting) { /* waiting: of the lane's warp */
     lane *const self = emu::me;
-    void *fake = nullptr;
     const unsigned bit = 1u << self->lin % 32;
     warp[self->lin / 32].ready &= ~bit;
     waiting |= bit;
-    before_switch(for_good ? nullptr : &fake, scheduler_stack, scheduler_bytes);
     to_scheduler(self->stack);
-    after_switch(fake, &scheduler_stack, &scheduler_bytes);
 }
 static void entry() {
-    after_switch(nullptr, &scheduler_stack, &scheduler_bytes);
     (*body)();
-    leave(warp[emu::me->lin / 32].done, true);
+    leave(warp[emu::me->lin / 32].done);
 }
 /* A stack is taken when a lane starts and given back when it ends: lanes that never wait share one. */
 static void resume(unsigned i) {
-    void *fake = nullptr;
     lane *const l = emu::me = &lanes[i];
     if (l->stack == NOT_STARTED) {
         l->stack = (int)spare[--spares];
         clean_stack((unsigned)l->stack, false);
         prepare(l->stack, entry);
     }
-    before_switch(&fake, stacks + (size_t)l->stack * STACK, STACK);
     to_lane(l->stack);
-    after_switch(fake, nullptr, nullptr);
     if (warp[i / 32].done >> i % 32 & 1) spare[spares++] = (unsigned)l->stack;
 }
 namespace emu {
