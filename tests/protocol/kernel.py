@@ -159,9 +159,12 @@ class Client:
                 s.subscribe(b"")
             s.connect(kernel.endpoint(c))
             self.sockets[c] = s
+        self.early = []  # what others caused before the kernel heard of this subscriber
         if welcome and "iopub" in channels:
-            self.welcome = self.get("iopub")
-            assert self.welcome.type == "iopub_welcome", self.welcome
+            early = []
+            while (m := self.get("iopub")).type != "iopub_welcome":
+                early.append(m)
+            self.welcome, self.early = m, early
 
     def close(self):
         for s in self.sockets.values():
@@ -198,6 +201,8 @@ class Client:
 
     def get(self, channel, seconds=LIMIT):
         """The next message, its signature checked; AssertionError when none comes."""
+        if channel == "iopub" and self.early:
+            return self.early.pop(0)
         s = self.sockets[channel]
         assert s.poll(int(seconds * 1000)), f"no message on {channel} within {seconds} s\n{self.kernel.log_text()}"
         m = Message(s.recv_multipart())
@@ -209,7 +214,7 @@ class Client:
         return m
 
     def quiet(self, channel, seconds=0.5):
-        return not self.sockets[channel].poll(int(seconds * 1000))
+        return not (channel == "iopub" and self.early) and not self.sockets[channel].poll(int(seconds * 1000))
 
     def reply(self, msg_id, channel="shell"):
         """The reply to msg_id; other replies on the way are dropped."""

@@ -99,7 +99,7 @@ def refusal(tmp_path, env=None, **change):
     (PUBLIC, None, "no curve_secretkey"), (None, SECRET, "no curve_publickey"), (PUBLIC[:39], SECRET, "curve_publickey"),
     (PUBLIC, SECRET + "0", "curve_secretkey"), (PUBLIC, SECRET[:39] + '"', "curve_secretkey"), (PUBLIC, 7, "curve_secretkey"),
     (PUBLIC, "#" * 40, "belong together"), (SECRET, PUBLIC, "belong together"),
-])
+], ids=["no secret", "no public", "short public", "long secret", "quote", "number", "not a key", "exchanged"])
 def test_keys_that_cannot_work_are_refused(tmp_path, public, secret, says):
     if says == "belong together" and "curve" not in features():
         pytest.skip("this libzmq has no curve")

@@ -37,7 +37,9 @@ def test_kernel_info_on_control(client):
 
 def test_welcome_is_first_for_every_subscriber(kernel):
     for _ in range(3):
-        w = kernel.client().welcome
+        c = kernel.client()
+        w = c.welcome
+        assert not c.early
         assert w.content == {"subscription": ""} and w.parent == {} and w.ids == [b""]
 
 
