@@ -173,8 +173,9 @@ static void read_prologue(struct cursor *c, uint64_t *tensors, uint64_t *kvs) {
     const unsigned char *p = c->g->head;
     if (memcmp(p, "GGUF", 4)) {
         fail(c, "%s",
-             !memcmp(p, "version http", 12) ? "is a Git LFS pointer, not the model; run git lfs pull"
-                                            : "is no GGUF file; give the path of a .gguf file");
+             !memcmp(p, "version http", 12)
+                 ? "is a Git LFS pointer, not the model; run git lfs pull"
+                 : "is no GGUF file; models are .gguf, .safetensors, .bin, .pth, .pt or .ckpt files, or folders");
         return;
     }
     const uint64_t version = gguf_le(p + 4, 4);

@@ -1,9 +1,11 @@
 """A JupyterLab of the test's own, and what a user does in it."""
+import contextlib
 import json
 import os
 import pathlib
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,7 +13,27 @@ import time
 import urllib.error
 import urllib.request
 
-from devtools import CTRL
+import pytest
+from devtools import CTRL, Browser, find
+
+PICTURES = pathlib.Path(__file__).resolve().parents[1] / "output"
+WIDTH = 1180  # of a page that is read as a whole
+# The lowest contrast of any text in a cell's output against what is painted behind it (WCAG 2: 4.5 is readable).
+CONTRAST = """(() => {
+  const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
+  const light = c => { const [r, g, b] = c.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+                       return .2126 * r + .7152 * g + .0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+                        if (c.length && (c.length < 4 || c[3] > .5)) return c.slice(0, 3); } return [255, 255, 255]; };
+  let worst = [99, ''];
+  for (const e of document.querySelectorAll('.jp-OutputArea *')) {
+    const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim();
+    if (!text || !e.getClientRects().length || e.closest('.jp-OutputPrompt')) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(behind(e))].sort((x, y) => y - x);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < worst[0]) worst = [ratio, text.slice(0, 60)];
+  }
+  return worst; })()"""
 
 
 class Lab:
@@ -125,3 +147,49 @@ class Notebook:
 
     def running(self, number):
         return self.prompt(number).startswith("[*]")
+
+    def theme(self, name):
+        self.browser.js(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{name}'}})")
+        light = "false" if "Dark" in name else "true"
+        self.browser.wait(f"document.body.dataset.jpThemeLight === '{light}'", f"the theme {name}")
+        time.sleep(0.5)  # the style sheet follows the attribute
+
+    def contrast(self):
+        return self.browser.js(CONTRAST)
+
+    def picture(self, name):
+        self.browser.screenshot(PICTURES / f"{name}.png")
+
+    def picture_of_all(self, name):
+        """Of all cells: the page is made as high as they are."""
+        height = self.browser.js("[...document.querySelectorAll('.jp-Notebook .jp-Cell')]"
+                                 ".reduce((sum, e) => sum + e.getBoundingClientRect().height, 0)")
+        self.browser.call("Emulation.setDeviceMetricsOverride", width=WIDTH, height=int(height) + 300, deviceScaleFactor=1,
+                          mobile=False)
+        self.browser.js("(jupyterapp.shell.collapseLeft(), document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0))")
+        time.sleep(1.5)  # the page lays out anew
+        self.picture(name)
+
+
+@contextlib.contextmanager
+def opened(tmp_path_factory, cells, width=1280, beside=(), **options):
+    """A notebook in a JupyterLab and a browser of its own; beside: files that its cells name."""
+    if find() is None:
+        pytest.skip("no chromium here")
+    PICTURES.mkdir(exist_ok=True)
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    browser = None
+    try:
+        for file in beside:
+            shutil.copy(file, lab.folder)
+        browser = Browser(width, 900)
+        yield Notebook(lab, browser, cells, **options)
+    except Exception:
+        if browser:
+            browser.screenshot(PICTURES / "failure.png")
+        print(lab.log_file.read_text()[-4000:])
+        raise
+    finally:
+        if browser:
+            browser.close()
+        lab.close()

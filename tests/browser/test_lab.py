@@ -2,14 +2,12 @@
 
 The tests share one notebook and go through it from top to bottom, as a user would."""
 import json
-import pathlib
 import time
 
 import pytest
-from devtools import SHIFT, Browser, find
-from lab import Lab, Notebook
+from devtools import SHIFT
+from lab import opened
 
-PICTURES = pathlib.Path(__file__).resolve().parents[1] / "output"
 LOAD, STREAM, LONG, AFTER, PROFILE, COMPLETE, HELP, KOREAN = range(8)
 CELLS = [
     "%load smollm2-135m",
@@ -21,54 +19,12 @@ CELLS = [
     "%generate",
     "%%generate -n 24 --temperature 0 --template chatml\n### 질문: 딥러닝이 뭐야?\n\n### 답변:",
 ]
-# The lowest contrast of any text in a cell's output against what is painted behind it (WCAG 2: 4.5 is readable).
-CONTRAST = """(() => {
-  const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
-  const light = c => { const [r, g, b] = c.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-                       return .2126 * r + .7152 * g + .0722 * b; };
-  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
-                        if (c.length && (c.length < 4 || c[3] > .5)) return c.slice(0, 3); } return [255, 255, 255]; };
-  let worst = [99, ''];
-  for (const e of document.querySelectorAll('.jp-OutputArea *')) {
-    const text = [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim();
-    if (!text || !e.getClientRects().length || e.closest('.jp-OutputPrompt')) continue;
-    const [a, b] = [light(parse(getComputedStyle(e).color).slice(0, 3)), light(behind(e))].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    if (ratio < worst[0]) worst = [ratio, text.slice(0, 60)];
-  }
-  return worst; })()"""
 
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
-    if find() is None:
-        pytest.skip("no chromium here")
-    PICTURES.mkdir(exist_ok=True)
-    lab = Lab(tmp_path_factory.mktemp("lab"))
-    browser = None
-    try:
-        browser = Browser()
-        yield Notebook(lab, browser, CELLS)
-    except Exception:
-        if browser:
-            browser.screenshot(PICTURES / "failure.png")
-        print(lab.log_file.read_text()[-4000:])
-        raise
-    finally:
-        if browser:
-            browser.close()
-        lab.close()
-
-
-def picture(notebook, name):
-    notebook.browser.screenshot(PICTURES / f"{name}.png")
-
-
-def theme(notebook, name):
-    notebook.browser.js(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{name}'}})")
-    light = "false" if "Dark" in name else "true"
-    notebook.browser.wait(f"document.body.dataset.jpThemeLight === '{light}'", f"the theme {name}")
-    time.sleep(0.5)  # the style sheet follows the attribute
+    with opened(tmp_path_factory, CELLS) as notebook:
+        yield notebook
 
 
 def seen_and_prompt(notebook, number):
@@ -100,7 +56,7 @@ def test_a_load_ends_as_one_sentence(notebook):
 def test_streamed_text_is_visible_before_the_cell_ends(notebook):
     notebook.start(STREAM)
     written, prompt = notebook.browser.wait(lambda: streamed(notebook, STREAM, 25), "streamed text", 60)
-    picture(notebook, "streaming")
+    notebook.picture("streaming")
     assert prompt.startswith("[*]"), f"the text came only with the end: {prompt} {written}"
     notebook.finished(STREAM, 120)
     text = notebook.text(STREAM)
@@ -155,14 +111,14 @@ def test_the_profile_is_a_table(notebook):
     text = notebook.text(PROFILE).lower()
     assert "prefill" in text and "decode" in text
     notebook.browser.js(f"{notebook.cell(PROFILE)}.scrollIntoView()")
-    picture(notebook, "profile")
+    notebook.picture("profile")
 
 
 def test_tab_shows_what_can_follow(notebook):
     notebook.select(COMPLETE)
     notebook.browser.key("Tab")
     text = notebook.browser.wait("document.querySelector('.jp-Completer:not(.lm-mod-hidden)')?.innerText", "completions")
-    picture(notebook, "completion")
+    notebook.picture("completion")
     for name in ("load", "lsmagic", "log"):
         assert name in text, text
     notebook.browser.key("Escape")
@@ -172,19 +128,19 @@ def test_shift_tab_shows_help(notebook):
     notebook.select(HELP)
     notebook.browser.key("Tab", SHIFT)
     text = notebook.browser.wait("document.querySelector('.jp-Tooltip')?.innerText", "the tooltip")
-    picture(notebook, "help")
+    notebook.picture("help")
     assert "--max-new-tokens" in text, text
     notebook.browser.key("Escape")
 
 
 @pytest.mark.parametrize("name", ["JupyterLab Light", "JupyterLab Dark"])
 def test_results_are_readable_in_both_themes(notebook, name):
-    theme(notebook, name)
-    ratio, text = notebook.browser.js(CONTRAST)
+    notebook.theme(name)
+    ratio, text = notebook.contrast()
     for number, what in ((LOAD, "top"), (PROFILE, "profile")):
         notebook.browser.js(f"{notebook.cell(number)}.scrollIntoView()")
         time.sleep(0.3)
-        picture(notebook, f"{what}-{name.split()[1].lower()}")
+        notebook.picture(f"{what}-{name.split()[1].lower()}")
     assert ratio >= 4.5, f"contrast {ratio:.1f} of '{text}'"
 
 

@@ -1,14 +1,11 @@
 """What survives what, as a user of JupyterLab sees it: a page that is loaded anew while text streams, a kernel that is
 restarted, a Stop button. The pictures stay in tests/output."""
-import pathlib
 import re
 import time
 
 import pytest
-from devtools import Browser, find
-from lab import Lab, Notebook
+from lab import opened
 
-PICTURES = pathlib.Path(__file__).resolve().parents[1] / "output"
 LOAD, STREAM, ATTACH, AGAIN, LONG, AFTER = range(6)
 CELLS = [
     "%load smollm2-135m",
@@ -24,19 +21,8 @@ STOP = "[...document.querySelectorAll('.jp-OutputArea button')].find(b => b.inne
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
-    if find() is None:
-        pytest.skip("no chromium here")
-    PICTURES.mkdir(exist_ok=True)
-    lab = Lab(tmp_path_factory.mktemp("lab"))
-    browser = None
-    try:
-        browser = Browser()
-        yield Notebook(lab, browser, CELLS, name="survive.ipynb")
-    finally:
-        if browser:
-            browser.screenshot(PICTURES / "survive-last.png")
-            browser.close()
-        lab.close()
+    with opened(tmp_path_factory, CELLS, name="survive.ipynb") as notebook:
+        yield notebook
 
 
 def grows(notebook, number, beyond=0, seconds=60):
@@ -52,13 +38,13 @@ def test_a_page_that_is_loaded_anew_sees_busy_and_attaches(notebook):
     browser.js("(jupyterapp.commands.execute('docmanager:save'), true)")
     time.sleep(1)
     browser.open(notebook.lab.url("survive.ipynb"))
-    browser.wait(f"document.querySelectorAll('{Notebook.CELL} .cm-content').length >= 3", "the notebook's cells", 90)
+    browser.wait(f"document.querySelectorAll('{notebook.CELL} .cm-content').length >= 3", "the notebook's cells", 90)
     browser.wait(f"{KERNEL}?.status === 'busy'", "the kernel to be seen busy", 30)
     notebook.start(ATTACH)
     first = grows(notebook, ATTACH, 40)
     assert notebook.running(ATTACH)
     more = grows(notebook, ATTACH, len(first) + 40)
-    browser.screenshot(PICTURES / "attached.png")
+    notebook.picture("attached")
     assert more.startswith(first[:30])
     notebook.finished(ATTACH, 120)
     text = notebook.text(ATTACH)
@@ -82,7 +68,7 @@ def test_the_stop_button_stops(notebook):
     notebook.start(LONG)
     browser.wait(f"!!{STOP}", "a Stop button", 30)
     grows(notebook, LONG, 80)
-    browser.screenshot(PICTURES / "stop-button.png")
+    notebook.picture("stop-button")
     browser.click(STOP)
     notebook.finished(LONG, 30)
     text = notebook.text(LONG)
