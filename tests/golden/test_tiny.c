@@ -133,8 +133,8 @@ static float *logits_of(const struct rig *r) {
 /* name: of a .bin; what stands before it in "gguf." + name is the other form of the same model. false: this machine has
  * not that instruction set. */
 static bool run(const char *name, struct rig_options o, double tolerance) {
-    if (on_emulated() && !strcmp(name, "neox-30003"))
-        return true; /* 30,080 rows take minutes; real devices have the time */
+    if (on_emulated() && !strcmp(name, "neox-30003") && (o.want != DTYPE_F32 || o.kv == DTYPE_F16))
+        return true; /* 30,080 rows in one form are enough for it; real devices have the time */
     char path[96], bin[96];
     struct rig r;
     struct vectors v;
