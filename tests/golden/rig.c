@@ -67,10 +67,17 @@ static int record(struct rig *r, const struct rig_options *o, struct err *e) {
     r->kv_bytes = larger(r->one.need[REGION_KV], r->wide.need[REGION_KV]);
     return 0;
 }
+bool on_device(void) {
+    const char *name = getenv("JAEDA_TEST_BACKEND");
+    return name && *name && strcmp(name, "cpu") != 0;
+}
+bool on_emulated(void) { return on_device() && strstr(getenv("JAEDA_TEST_BACKEND"), "-emu"); }
+const struct backend_api *tested_backend(struct err *e) {
+    return on_device() ? module_open(getenv("JAEDA_TEST_BACKEND"), e) : &backend_cpu;
+}
 int rig_open(struct rig *r, const struct rig_options *o, struct err *e) {
-    *r = (struct rig){ .api = &backend_cpu };
-    const char *other = getenv("JAEDA_TEST_BACKEND"); /* "cuda", or a module's path */
-    if (other && *other && strcmp(other, "cpu") != 0 && !(r->api = module_open(other, e))) return e->code;
+    *r = (struct rig){ .api = tested_backend(e) };
+    if (!r->api) return e->code;
     struct program *const programs[2] = { &r->one, &r->wide };
     char *before = getenv("JAEDA_ISA") ? mem_string(getenv("JAEDA_ISA")) : NULL;
     if (o->isa) setenv("JAEDA_ISA", o->isa, 1);

@@ -4,6 +4,11 @@
 #include "data/catalog.h"
 #include "model/model.h"
 
+/* The backend under test: the CPU's, or what JAEDA_TEST_BACKEND names ("cuda", or a module's path). NULL and an error. */
+const struct backend_api *tested_backend(struct err *e);
+bool on_device(void);   /* it is not the CPU */
+bool on_emulated(void); /* it is the emulated device, where everything takes its time */
+
 struct rig_options {
     const char *path;                   /* a GGUF file or a folder; NULL: */
     const struct model_config *made_up; /* a shape, its weights random and the same for every backend */

@@ -86,8 +86,7 @@ static void open_parts(struct sight *s) {
 static void open_vision(struct sight *s) {
     struct program *all[VISION_STAGES];
     struct err e = { 0 };
-    const char *other = getenv("JAEDA_TEST_BACKEND");
-    s->api = other && *other && strcmp(other, "cpu") != 0 ? module_open(other, &e) : &backend_cpu;
+    s->api = tested_backend(&e);
     if (!s->api || !(s->be = s->api->open(2, &e))) fail_msg("%s", e.text);
     for (int i = 0; i < VISION_STAGES; i++) {
         program_init(&s->p[i], s->api, s->be, 1, 1, 1);

@@ -19,6 +19,7 @@ struct bounds { /* of the logits; of the share of equal tokens, running freely a
 struct bench {
     struct loaded model;
     struct seat seat;
+    const struct backend_api *api;
     struct backend *be;
     struct vectors v;
     struct step *step;
@@ -28,8 +29,8 @@ static int open_bench(struct bench *b, const char *dtype, const char *path, stru
     const struct load_options o = { .name = { .name = path }, .dtype = dtype, .max_model_len = MODEL_LEN };
     *b = (struct bench){ .step = mem_zero(1, sizeof *b->step) };
     if (vectors_open(&b->v, "tests/golden/smollm2.bin", e)) return e->code;
-    b->be = backend_cpu.open(0, e);
-    if (!b->be || loaded_open(&b->model, &backend_cpu, b->be, &o, e)) return e->code;
+    if (!(b->api = tested_backend(e)) || !(b->be = b->api->open(0, e)) || loaded_open(&b->model, b->api, b->be, &o, e))
+        return e->code;
     const struct seat_room plenty = { UINT64_MAX, 0 };
     if (loaded_bind(&b->model, &o, e) ||
         seat_plan(&b->seat, &b->model, &(struct seat_wish){ .tokens = MODEL_LEN }, &plenty, e))
@@ -39,7 +40,7 @@ static int open_bench(struct bench *b, const char *dtype, const char *path, stru
 static void close_bench(struct bench *b) {
     seat_close(&b->seat);
     loaded_close(&b->model);
-    backend_cpu.close(b->be);
+    b->api->close(b->be);
     vectors_close(&b->v);
     mem_free(b->step);
 }
@@ -60,33 +61,39 @@ static void feed_prompt(struct bench *b, int prompt) {
     step_rows(b->step, id, n, 0, b->seat.seq[0].base, true);
     replay(b, &b->seat.program[PROGRAM_PREFILL]);
 }
-/* What the last call of the prefill program chose from. */
-static const float *logits(const struct bench *b) {
+/* What the last call of the prefill program chose from: mem_free it. */
+static float *logits(const struct bench *b) {
     const struct program *p = &b->seat.program[PROGRAM_PREFILL];
     const struct op_call *next = &p->call[p->n - 1];
+    struct err e = { 0 };
+    const size_t n = (size_t)next->m[0].cols;
     assert_int_equal(next->op, OP_NEXT);
-    return program_at(p, next->m[0]);
+    float *out = mem_zero(n, sizeof *out);
+    assert_non_null(out);
+    if (program_get(p, next->m[0], out, n, &e)) fail_msg("%s", e.text);
+    return out;
 }
 static double logits_diff(const struct bench *b, int prompt) {
-    const float *got = logits(b);
+    float *got = logits(b);
     const struct record *full = vectors_find(&b->v, "logits", prompt, 0);
     const struct record *sample = vectors_find(&b->v, "logits.sample", prompt, 0);
     const struct record *top = vectors_find(&b->v, "top.logits", prompt, 0);
     const int *id = ints(b, "top.ids", prompt, NULL);
-    if (full) return max_diff(got, full->f, (size_t)full->cols);
-    assert_non_null(sample);
-    assert_non_null(top);
-    double most = 0;
-    for (int i = 0; i < sample->cols; i++) most = fmax(most, max_diff(&got[i * EVERY], &sample->f[i], 1));
-    for (int i = 0; i < top->cols; i++) most = fmax(most, max_diff(&got[id[i]], &top->f[i], 1));
+    double most = full ? max_diff(got, full->f, (size_t)full->cols) : 0;
+    assert_true(full || (sample && top));
+    for (int i = 0; !full && i < sample->cols; i++) most = fmax(most, max_diff(&got[i * EVERY], &sample->f[i], 1));
+    for (int i = 0; !full && i < top->cols; i++) most = fmax(most, max_diff(&got[id[i]], &top->f[i], 1));
+    mem_free(got);
     return most;
 }
+static int prompts(void) { return on_emulated() ? 1 : PROMPTS; }
+static int tokens(void) { return on_emulated() ? 2 : NEW; }
 /* Tokens equal to the reference's. fed: each step is given the reference's token, else its own. */
 static int equal_tokens(struct bench *b, int prompt, bool fed) {
     const int *want = ints(b, "greedy", prompt, NULL);
     int same = 0;
     feed_prompt(b, prompt);
-    for (int i = 0; i < NEW; i++) {
+    for (int i = 0; i < tokens(); i++) {
         if (i) replay(b, &b->seat.program[PROGRAM_DECODE]);
         same += b->step->ring[i % RING] == want[i];
         if (fed) b->step->row[0].id = want[i];
@@ -101,17 +108,17 @@ static void compare(const char *dtype, struct bounds bounds) {
     int alone = 0, fed = 0;
     if (!default_model(path)) skip();
     if (open_bench(&b, dtype, path, &e)) fail_msg("%s", e.text);
-    print_message("%s, %s\n", dtype ? dtype : "as stored", backend_cpu.isa(b.be));
-    for (int i = 0; i < PROMPTS; i++) {
+    print_message("%s, %s\n", dtype ? dtype : "as stored", b.api->isa(b.be));
+    for (int i = 0; i < prompts(); i++) {
         feed_prompt(&b, i);
         const double diff = logits_diff(&b, i);
-        const int own = equal_tokens(&b, i, false), taught = own == NEW ? own : equal_tokens(&b, i, true);
+        const int own = equal_tokens(&b, i, false), taught = own == tokens() ? own : equal_tokens(&b, i, true);
         print_message(
             "  prompt %d: max abs diff of the logits %.2g; greedy tokens equal: %d of %d running freely, %d fed\n", i,
-            diff, own, NEW, taught);
+            diff, own, tokens(), taught);
         most = fmax(most, diff), alone += own, fed += taught;
     }
-    const double all = PROMPTS * NEW;
+    const double all = prompts() * tokens();
     print_message("  logits within %.2g; greedy tokens equal: %.1f %% running freely, %.1f %% fed\n", most,
                   100 * alone / all, 100 * fed / all);
     close_bench(&b);
@@ -121,14 +128,16 @@ static void compare(const char *dtype, struct bounds bounds) {
 }
 static void fp32(void **state) {
     (void)state;
+    if (on_emulated()) skip(); /* as stored says as much there, in a minute */
     compare("fp32",
             (struct bounds){ 5e-4, 0.95, 0.99 }); /* the promise is 2e-3; 1e-4 was seen on each instruction set */
 }
 /* Quantised weights meet activations that are rounded to 8 bits: near-ties fall the other way, and a free run parts
- * there for good. Fed with the reference's tokens it must still agree on most. */
+ * there for good. Fed with the reference's tokens it must still agree on most. A device keeps activations in 16 bits or
+ * more: 0.019 was seen on the emulated one. */
 static void as_stored(void **state) {
     (void)state;
-    compare(NULL, (struct bounds){ 3.0, 0.2, 0.85 });
+    compare(NULL, on_device() ? (struct bounds){ 0.2, 0.5, 0.97 } : (struct bounds){ 3.0, 0.2, 0.85 });
 }
 int main(void) {
     const struct CMUnitTest tests[] = { cmocka_unit_test(fp32), cmocka_unit_test(as_stored) };

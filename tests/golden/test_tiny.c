@@ -16,11 +16,6 @@
 
 enum { PROMPT = 12, NEW = 64, SAMPLE = 16 };
 static const double TOLERANCE = 1e-4;
-static bool on_device(void) {
-    const char *name = getenv("JAEDA_TEST_BACKEND");
-    return name && *name && strcmp(name, "cpu") != 0;
-}
-static bool on_emulated(void) { return on_device() && strstr(getenv("JAEDA_TEST_BACKEND"), "-emu"); }
 static const char *const isas[] = { "scalar", "avx2", "avx512", "avx512-vnni", "avx512-bf16" };
 
 struct dump { /* state of one watched replay */

@@ -113,9 +113,7 @@ static void path_close(struct path *t) {
 static bool path_open(struct path *t, const struct vision_config *c, const char *const *file, struct how how) {
     struct err e = { 0 };
     struct program *all[VISION_STAGES];
-    *t = (struct path){ .c = *c, .api = &backend_cpu, .step = mem_zero(1, sizeof *t->step) };
-    const char *other = getenv("JAEDA_TEST_BACKEND");
-    if (other && *other && strcmp(other, "cpu") != 0) t->api = module_open(other, &e);
+    *t = (struct path){ .c = *c, .api = tested_backend(&e), .step = mem_zero(1, sizeof *t->step) };
     if (!t->api || !(t->be = device(t->api, how.isa, &e))) {
         if (!how.isa) fail_msg("%s", e.text);
         mem_free(t->step);
@@ -275,10 +273,6 @@ static void of_many(struct how how, double most) {
     path_close(&one);
     path_close(&many);
 }
-static bool on_device(void) {
-    const char *name = getenv("JAEDA_TEST_BACKEND");
-    return name && *name && strcmp(name, "cpu") != 0;
-}
 static void stages(void **state) {
     (void)state;
     for (size_t i = 0; i < (on_device() ? 1 : sizeof isas / sizeof *isas); i++)
@@ -343,8 +337,7 @@ static void full_width_as(enum dtype want, double most) {
 }
 static void full_width(void **state) {
     (void)state;
-    const char *other = getenv("JAEDA_TEST_BACKEND");
-    if (other && strstr(other, "-emu")) skip(); /* minutes on the emulated device; real ones have the time */
+    if (on_emulated()) skip(); /* minutes on the emulated device; real ones have the time */
     full_width_as(DTYPE_F32, 1e-4);
     full_width_as(DTYPE_F16, 0.05);
 }
