@@ -9,7 +9,7 @@ import tempfile
 import time
 
 import pytest
-from kernel import text
+from kernel import LIMIT, text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "golden" / "tiny-tied.gguf"
@@ -63,7 +63,7 @@ def test_weights_outlive_a_killed_kernel_and_the_conversation_does_not(resident)
     assert engine_pid(c) == pid
     begun = time.monotonic()
     assert "already" in ok(c, LOAD)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < LIMIT / 6
     assert "conversation is empty" in ok(c, "%chat")
 
 
@@ -127,7 +127,7 @@ def test_a_background_job_frees_the_cell_and_is_shown_in_full(resident):
     want = text(c.run("%generate -n 120 --ignore-eos hello")[1])
     begun = time.monotonic()
     said = ok(c, "%generate -n 120 --ignore-eos --background hello")
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < LIMIT / 6
     number = said.split()[1]
     reply, outputs = c.run(f"%attach {number}")
     assert reply.content["status"] == "ok" and text(outputs) == want
