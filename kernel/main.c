@@ -170,7 +170,7 @@ static bool kernel_close(struct kernel *k) {
     server_close(k->server);
     if (k->iopub) iopub_stop(k->iopub);
     heartbeat_close(k->heartbeat);
-    if (k->context) zmq_ctx_term(k->context);
+    while (k->context && zmq_ctx_term(k->context) < 0 && errno == EINTR) continue; /* or what is on its way is lost */
     if (!ended) return false;
     shells_close(k->shells);
     jobs_close(k->jobs);

@@ -21,7 +21,7 @@ struct executor {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct job *next, *done;
-    bool stopping, ended;
+    bool expecting, stopping, ended; /* expecting: a cell is announced and not here yet */
     enum asking asking;
     const char *prompt;
     bool password;
@@ -212,7 +212,7 @@ static void *run(void *arg) {
     struct executor *x = arg;
     pthread_mutex_lock(&x->lock);
     for (;;) {
-        while (!x->next && !x->stopping) pthread_cond_wait(&x->changed, &x->lock);
+        while (!x->next && (x->expecting || !x->stopping)) pthread_cond_wait(&x->changed, &x->lock);
         struct job *j = x->next;
         if (!j) break;
         x->next = NULL;
@@ -228,9 +228,15 @@ static void *run(void *arg) {
     pthread_mutex_unlock(&x->lock);
     return NULL;
 }
-void executor_forget_interrupt(struct executor *x) { interrupt_clear(&x->interrupt); }
+void executor_expect(struct executor *x) {
+    interrupt_clear(&x->interrupt);
+    pthread_mutex_lock(&x->lock);
+    x->expecting = true;
+    pthread_mutex_unlock(&x->lock);
+}
 void executor_start(struct executor *x, struct job *j) {
     pthread_mutex_lock(&x->lock);
+    x->expecting = false;
     x->next = j;
     pthread_cond_broadcast(&x->changed);
     pthread_mutex_unlock(&x->lock);

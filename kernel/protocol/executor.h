@@ -48,9 +48,10 @@ bool executor_ended(struct executor *x, int ms);
 void executor_close(struct executor *x); /* after executor_ended has given true; NULL is fine */
 
 /* io thread only. */
-/* Before the world hears that a cell is busy: from then on a SIGINT is meant for it. Only while none runs. */
-void executor_forget_interrupt(struct executor *x);
-void executor_start(struct executor *x, struct job *j); /* only while none runs, and not after executor_end */
+/* Before the world hears that a cell is busy: from then on a SIGINT is meant for it, and executor_end waits for it. Only while
+ * none runs, and not after executor_end. */
+void executor_expect(struct executor *x);
+void executor_start(struct executor *x, struct job *j); /* once after executor_expect */
 struct job *executor_finished(struct executor *x);      /* NULL: not yet */
 /* Is there a question that has not been sent? Appends its prompt. */
 bool executor_question(struct executor *x, struct buf *prompt, bool *password);

@@ -155,7 +155,7 @@ struct job *shells_take(struct shells *s, struct shell *from) {
 bool shells_arm(struct shells *s, struct shell *h) {
     pthread_mutex_lock(&s->lock);
     const bool may = !s->ending && !h->leaving;
-    if (may) executor_forget_interrupt(h->executor);
+    if (may) executor_expect(h->executor);
     pthread_mutex_unlock(&s->lock);
     return may;
 }
