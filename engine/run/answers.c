@@ -160,7 +160,8 @@ static int change(struct models *m, const struct job *job, struct err *e) {
         return err_set(e, STATUS_INVALID, "this engine lives in the kernel and ends with it: it has no idle limit");
     pthread_mutex_lock(&m->lock);
     if (q->set_idle) m->idle_limit_s = q->idle_s;
-    if (q->quit && !m->quitting) snprintf(m->quitter, sizeof m->quitter, "%s", worker_name(job->worker));
+    if (q->quit && !m->quitting)
+        snprintf(m->quitter, sizeof m->quitter, "was stopped by %%engine in %.95s", worker_name(job->worker));
     m->quitting |= q->quit;
     pthread_mutex_unlock(&m->lock);
     return write(m->wake, &one, sizeof one) < 0 ? STATUS_OK : STATUS_OK; /* a full counter wakes as well */

@@ -55,7 +55,7 @@ static void check_device(struct models *m) {
     log_at(LOG_ERROR, "the device is lost: %s", why);
     lock(m);
     m->quitting = true;
-    snprintf(m->quitter, sizeof m->quitter, "a device fault");
+    snprintf(m->quitter, sizeof m->quitter, "left after a device fault");
     unlock(m);
     wake(m);
 }
@@ -119,10 +119,10 @@ double models_idle_limit(struct models *m) {
     unlock(m);
     return s;
 }
-bool models_quitting(struct models *m, char who[96]) {
+bool models_quitting(struct models *m, char why[128]) {
     lock(m);
     const bool quitting = m->quitting;
-    snprintf(who, 96, "%s", m->quitter);
+    snprintf(why, 128, "%s", m->quitter);
     unlock(m);
     return quitting;
 }

@@ -24,8 +24,8 @@ struct models {
     unsigned long order;
     double opened_us, idle_limit_s;
     bool quitting, changing; /* changing: the device is opened anew, no job may begin */
-    char quitter[96];
-    int wake; /* eventfd */
+    char quitter[128];       /* why: "was stopped by %engine in bench.ipynb" */
+    int wake;                /* eventfd */
 };
 enum { IDLE_LIMIT_S = 600 };
 int models_open(struct models *m, const struct about *about, struct err *e); /* opens the backend: threads that sleep */
@@ -33,9 +33,9 @@ void models_close(
     struct models *m); /* no worker is left; frees every model, then the backend; fine on a zeroed struct */
 /* For whoever keeps the process. Any thread. */
 int models_jobs(struct models *m);
-double models_idle_limit(struct models *m);           /* seconds without a connection; < 0: never */
-bool models_quitting(struct models *m, char who[96]); /* somebody asked for the end; who: the connection's name */
-int models_wake_fd(const struct models *m);           /* readable when one of these changed; the reader drains it */
+double models_idle_limit(struct models *m);            /* seconds without a connection; < 0: never */
+bool models_quitting(struct models *m, char why[128]); /* the engine is to end */
+int models_wake_fd(const struct models *m);            /* readable when one of these changed; the reader drains it */
 
 /* Of the job's owner: a seat on the model that it names (NULL: the last it loaded), in the job's lane, made when there is
  * none; nobody else gets it until models_rise, after which job is not looked at again by others. */
