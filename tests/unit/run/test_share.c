@@ -257,14 +257,14 @@ static void an_environment_comes_with_its_request(void **state) {
 }
 static void the_engine_is_told_to_end(void **state) {
     (void)state;
-    char who[96];
-    assert_false(models_quitting(&m, who));
+    char why[128];
+    assert_false(models_quitting(&m, why));
     struct end h = ask(b, (struct engine_req){ .kind = ENGINE_REQ_ENGINE, .set_idle = true, .idle_s = 90 });
     assert_float_equal(h.system.idle_limit_s, 90, 0);
     assert_float_equal(models_idle_limit(&m), 90, 0);
     ask(b, (struct engine_req){ .kind = ENGINE_REQ_ENGINE, .quit = true });
-    assert_true(models_quitting(&m, who));
-    assert_string_equal(who, "b.ipynb");
+    assert_true(models_quitting(&m, why));
+    assert_string_equal(why, "was stopped by %engine in b.ipynb");
 }
 /* Every allocation of a load and of a generation fails once: the job ends with an error, the next one works. */
 static void no_failing_allocation_leaves_a_job_without_an_end(void **state) {
