@@ -83,12 +83,12 @@ static void minutes(double seconds, char out[32]) {
         snprintf(out, 32, "%.3g minutes", seconds / 60);
 }
 static bool ends(struct server *s, char why[200]) {
-    char who[128], idle[32];
+    char idle[32];
     struct house *h = &s->house;
     if (atomic_load(&s->stop)) {
         snprintf(why, 200, "was asked to end (signal 15)");
-    } else if (models_quitting(&h->models, who)) {
-        snprintf(why, 200, "%s", who);
+    } else if (models_quitting(&h->models, why)) {
+        return true;
     } else if (atomic_load(&h->retiring) && !atomic_load(&h->jobs)) {
         snprintf(why, 200, "made room for a newer build of Jaeda");
     } else if (idle_left_s(s) == 0) {

@@ -34,7 +34,7 @@ void models_close(
 /* For whoever keeps the process. Any thread. */
 int models_jobs(struct models *m);
 double models_idle_limit(struct models *m);            /* seconds without a connection; < 0: never */
-bool models_quitting(struct models *m, char why[128]); /* the engine is to end */
+bool models_quitting(struct models *m, char why[128]); /* the engine is to end; why: "" if not */
 int models_wake_fd(const struct models *m);            /* readable when one of these changed; the reader drains it */
 
 /* Of the job's owner: a seat on the model that it names (NULL: the last it loaded), in the job's lane, made when there is
